@@ -1,0 +1,38 @@
+"""Strict settings for every test: two simulated devices, no silent broadcasting between ranks.
+
+Warnings are errors, and the shapes in jaxmod's signatures are checked at run time: `pyproject.toml`.
+"""
+
+import os
+
+# Read when JAX starts its backend, so it has to be set before the first array is made.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+)
+
+import jaxtyping  # noqa: E402
+
+# Shapes and types of every call into the modules of arrays are checked; an int is welcome as a float.
+# The functions that check their own input (find_modules and below) are left to their own messages.
+jaxtyping.install_import_hook(
+    [f"jaxmod.{name}" for name in ("analysis", "data", "estimators", "losses", "masks", "models", "noise")],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A first example compiles and so takes seconds; the examples are the same in every run.
+hypothesis.settings.register_profile(
+    "jaxmod", max_examples=25, deadline=None, derandomize=True, database=None
+)
+hypothesis.settings.load_profile("jaxmod")
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A typed random key, the same for every test."""
+    return jax.random.key(0)
