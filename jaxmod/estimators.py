@@ -1,0 +1,100 @@
+"""Estimators of binary masks: how a mask is parametrised, sampled and made definite."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from jaxmod import noise, trees
+from jaxmod.types import BinaryMask, Estimator, Logits, Mask, Params, Where
+
+__all__ = ["gumbel_sigmoid"]
+
+
+def gumbel_sigmoid(temperature: float = 1.0, init: float = 2.0) -> Estimator:
+    """Returns the estimator of Csordas et al. 2021, section 3: hard Gumbel-sigmoid samples.
+
+    A weight with logit `l` is kept with probability `sigmoid(l)`, whatever the temperature:
+
+        s = sigmoid((l + log(u) - log(1 - u)) / temperature),  u ~ U(0, 1)
+        b = 1[s > 1/2],  with the gradient of s (straight-through)
+
+    The difference of two Gumbel variates is one logistic variate, hence the single `u`. The mask is
+    `l > 0`; the penalty is the sum of the raw logits.
+
+    Args:
+      temperature: scales the gradient only; 1 in the paper.
+      init: the initial logit. 2.0 keeps a weight with probability 0.88.
+
+    Raises:
+      ValueError: the temperature is not positive and finite, or the initial logit is not finite.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}.")
+    if not math.isfinite(init):
+        raise ValueError(f"init must be a finite logit, got {init}.")
+    return _gumbel_sigmoid(float(temperature), float(init))
+
+
+@functools.cache  # on floats by position, so that `1` and `temperature=1.0` give the same object
+def _gumbel_sigmoid(temperature: float, init: float) -> Estimator:
+    def init_fn(key: Key[Array, ""], params: Params, where: Where = trees.DEFAULT_WHERE) -> Logits:
+        del key  # every logit starts at the same constant
+        return jax.tree.map(
+            lambda w, chosen: jnp.full(jnp.shape(w), init, jnp.float32) if chosen else None,
+            params,
+            trees.select(params, where),
+        )
+
+    def sample_fn(key: Key[Array, ""], logits: Logits) -> Mask:
+        one = functools.partial(_straight_through, temperature)
+        return jax.tree.map(one, trees.split_keys(key, logits), logits)
+
+    def threshold_fn(logits: Logits) -> BinaryMask:
+        return jax.tree.map(lambda x: x > 0, logits)
+
+    def penalty_fn(logits: Logits) -> Float[Array, ""]:
+        return trees.tree_sum(jnp.sum, logits)
+
+    name = f"gumbel_sigmoid(temperature={temperature}, init={init})"
+    return Estimator(name, init_fn, sample_fn, threshold_fn, penalty_fn)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _straight_through(
+    temperature: float, key: Key[Array, ""], logits: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    # s > 1/2 is u > sigmoid(-l): no logarithm, and sigmoid(-l) serves all samples of a step.
+    del temperature
+    return (noise.uniform(key, logits.shape) > jax.nn.sigmoid(-logits)).astype(logits.dtype)
+
+
+def _forward(
+    temperature: float, key: Key[Array, ""], logits: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], tuple[Key[Array, ""], Float[Array, "..."]]]:
+    # The noise is not kept but drawn again in the backward pass: arithmetic is cheaper than memory.
+    return _straight_through(temperature, key, logits), (key, logits)
+
+
+def _backward(
+    temperature: float,
+    residuals: tuple[Key[Array, ""], Float[Array, "..."]],
+    grad: Float[Array, "..."],
+) -> tuple[None, Float[Array, "..."]]:
+    key, logits = residuals
+    u = noise.uniform(key, logits.shape)
+    if temperature == 1:
+        # s (1 - s) without logarithms: with e = exp(-|l|), and v = u or 1 - u by the sign of l,
+        # it is e v (1 - v) / (v + e (1 - v))^2, accurate to rounding for every l.
+        v = jnp.where(logits > 0, u, 1 - u)
+        w = jnp.exp(-jnp.abs(logits)) * (1 - v)
+        slope = v * w / jnp.square(v + w)
+    else:
+        x = (logits + jnp.log(u) - jnp.log1p(-u)) / temperature
+        slope = jax.nn.sigmoid(x) * jax.nn.sigmoid(-x) / temperature
+    return None, grad * slope
+
+
+_straight_through.defvjp(_forward, _backward)
