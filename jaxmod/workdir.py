@@ -1,0 +1,290 @@
+"""The folder of a run: one owner, one config, resumable stages.
+
+config.json       every value of the config; another config is refused
+environment.json  versions and device; others are warned about
+metrics.jsonl     a line per chunk of a stage
+results.json      written last: a run that has it is finished
+checkpoints/NAME  the checkpoints of a stage
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxmod import checkpoints, files, trees
+
+__all__ = ["Stage", "Workdir", "fingerprint"]
+
+_PACKAGES = ("jax", "jaxlib", "jaxmod", "numpy", "flax", "optax")
+
+
+class Stage(NamedTuple):
+    """One stage of training in a workdir: its checkpoints and its lines in `metrics.jsonl`."""
+
+    name: str
+    workdir: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this stage's checkpoints."""
+        return self.workdir / "checkpoints" / self.name
+
+    def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
+        """Returns `(step, tree)` of the newest good checkpoint, None if the stage has none.
+
+        Lines of the stage in `metrics.jsonl` after that step are dropped: the run will write them
+        again. See `checkpoints.restore_latest` for `like`, warnings and errors.
+        """
+        restored = checkpoints.restore_latest(self.folder, like)
+        last = -float("inf") if restored is None else restored[0]
+        _rewrite_metrics(
+            self.workdir, lambda entry: entry.get("phase") != self.name or entry.get("step", 0) <= last
+        )
+        return restored
+
+    def save(self, step: int, tree: PyTree) -> None:
+        """Saves a checkpoint, after the step's line is logged: a kill in between loses no line."""
+        checkpoints.save(self.folder, step, tree)
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends `{"phase": name, "step": step, **values}` to `metrics.jsonl`; NaN becomes null."""
+        entry = {"phase": self.name, "step": step, **values}
+        line = json.dumps(files.plain(entry, lambda path, number: None), allow_nan=False)
+        with open(_metrics(self.workdir), "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+class Workdir:
+    """The folder of a run, owned by this process until `close`; a context manager.
+
+    >>> with tempfile.TemporaryDirectory() as folder, Workdir.open(folder, {"seeds": 3}) as workdir:
+    ...     workdir.write_results({"accuracy": 0.5})
+    ...     workdir.results()
+    {'accuracy': 0.5}
+    """
+
+    path: Path
+
+    def __init__(self, path: Path, lock: TextIO):
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], config: Mapping[str, Any]) -> "Workdir":
+        """Returns the workdir at `path`, made if missing, for a run with this config.
+
+        Args:
+          path: the folder. It can be opened again after `close`, or after its owner died.
+          config: every value that decides the results, nested as it likes.
+
+        Raises:
+          ValueError: the folder cannot be written, is in use by another process, has another config (the
+            differing keys are named), or its `config.json` is damaged.
+        """
+        path = Path(path)
+        lock = _lock(path)
+        try:
+            for leftover in path.glob(".*.tmp"):
+                leftover.unlink()
+            _check_config(path, files.plain(config, lambda _, number: str(number)))
+            _check_environment(path)
+            _rewrite_metrics(path, lambda entry: True)
+        except BaseException:
+            lock.close()
+            raise
+        return cls(path, lock)
+
+    def results(self) -> dict[str, Any] | None:
+        """Returns what `write_results` wrote, None if the run is not finished."""
+        return _read_json(self.path / "results.json", "Delete the file to compute the results again.")
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Writes `results.json`, which says that the run is finished. NaN is refused."""
+        files.write_json(self.path / "results.json", results)
+
+    def stage(self, name: str) -> Stage:
+        """Returns the stage of this name; ValueError unless it can serve as a folder's name."""
+        if not re.fullmatch(r"\w[\w .,=+-]{0,99}", name, re.ASCII):
+            raise ValueError(
+                f"{name!r} cannot name a stage or task in a workdir, where it names a folder. Expected a "
+                "letter, a digit or _, then at most 99 letters, digits, spaces or any of _.,=+-"
+            )
+        return Stage(name, self.path)
+
+    def close(self) -> None:
+        """Gives the folder up for others; once is enough, twice does no harm."""
+        self._lock.close()
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def fingerprint(tree: PyTree) -> str:
+    """Returns the SHA-256 over path, dtype, shape and contents of every array of a pytree.
+
+    It is the same in every process and on every device. Typed PRNG keys count with their data.
+
+    Raises:
+      ValueError: a leaf is no array of numbers.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in trees.paths_and_leaves(tree):
+        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        kind = str(jax.random.key_impl(leaf)) if is_key else ""
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        if array.dtype.hasobject:
+            raise ValueError(f"leaf {path!r} is {leaf!r} of type {type(leaf).__name__}, expected an array.")
+        # The header tells how many bytes follow, so that two trees never give the same stream.
+        digest.update(json.dumps([path, kind, array.dtype.name, array.shape]).encode() + b"\n")
+        digest.update(files.raw_bytes(array))
+    return digest.hexdigest()
+
+
+def _lock(path: Path) -> TextIO:
+    """Returns the open lock file of a folder that is ours and truly writable."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / ".lock", "a+", encoding="utf-8")
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        # The kernel drops the lock with the process, however that ends: a dead owner blocks nobody.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Permissions do not tell (root, read-only mounts, a full disk); writing does.
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"x")
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read()
+        lock.close()
+        raise ValueError(
+            f"workdir {path} is in use by the running process {owner or '(unknown)'}; wait for it, stop it, "
+            "or give another workdir."
+        ) from None
+    except OSError as error:
+        lock.close()
+        raise _unusable(path, error) from error
+    return lock
+
+
+def _unusable(path: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"workdir {path} cannot be written: {error.strerror or error}. "
+        "Give a folder that can be made and written."
+    )
+
+
+def _check_config(path: Path, config: dict[str, Any]) -> None:
+    file = path / "config.json"
+    advice = f"Put the file back, or delete {path} to start anew."
+    there = _read_json(file, advice)
+    if there is None:
+        files.write_json(file, config)
+        return
+    differing = _differences(there, config)
+    if differing:
+        raise ValueError(
+            f"workdir {path} belongs to a run with another config:\n"
+            + "\n".join(f"  {line}" for line in differing)
+            + "\nGive another workdir, or delete this one to start anew."
+        )
+
+
+def _check_environment(path: Path) -> None:
+    file = path / "environment.json"
+    here: dict[str, Any] = {name: _version(name) for name in _PACKAGES}
+    here |= {"python": platform.python_version(), "platform": jax.default_backend()}
+    here |= {"device": jax.devices()[0].device_kind}
+    there = _read_json(file, "It only says on what the run began; delete it.")
+    if there is None:
+        files.write_json(file, here)
+    elif differing := _differences(there, here):
+        warnings.warn(
+            f"workdir {path} was begun in another environment, so the numbers may differ in the last bits: "
+            + "; ".join(differing),
+            stacklevel=3,
+        )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    old, new = _flatten(there), _flatten(here)
+    keys = [*old, *(key for key in new if key not in old)]
+    shown = {key: [repr(side[key]) if key in side else "absent" for side in (old, new)] for key in keys}
+    return [
+        f"{key}: {shown[key][0]} there, {shown[key][1]} here"
+        for key in keys
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            flat |= _flatten(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
+    """Returns the object in a JSON file, None if there is no such file."""
+    try:
+        value = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read ({error}): cut short or edited? {advice}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{file} holds no JSON object: cut short or edited? {advice}")
+    return value
+
+
+def _metrics(workdir: Path) -> Path:
+    return workdir / "metrics.jsonl"
+
+
+def _rewrite_metrics(workdir: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """Drops the lines of `metrics.jsonl` that `keep` does not want, and a line cut short by a kill."""
+
+    def wanted(line: bytes) -> bool:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return False
+        return line.endswith(b"\n") and isinstance(entry, dict) and keep(entry)
+
+    file = _metrics(workdir)
+    if not file.exists():
+        return
+    lines = file.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if wanted(line)]
+    if kept != lines:
+        files.write_atomically(file, lambda out: out.write(b"".join(kept)))
