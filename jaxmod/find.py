@@ -1,0 +1,257 @@
+"""Finding modules: one mask per task over frozen weights, for all tasks and runs at once."""
+
+import contextlib
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, ArrayLike, PyTree
+
+from jaxmod import masks, trees
+from jaxmod.estimators import gumbel_sigmoid
+from jaxmod.train import inputs, randomness
+from jaxmod.train.axes import Axes, resolve_axes
+from jaxmod.train.dense import check_positive, observer
+from jaxmod.train.loops import Program, fit
+from jaxmod.train.state import MaskState
+from jaxmod.train.steps import clipped_adam, combine, make_mask_step
+from jaxmod.train.tasks import Source, make_source
+from jaxmod.types import Batch, BinaryMask, Estimator, Logits, Metrics, Params, Where
+from jaxmod.workdir import Stage, Workdir, fingerprint
+from jaxmod.writers import Progress
+
+__all__ = ["Found", "MaskConfig", "find_modules"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskConfig:
+    """How masks are trained; the defaults are those of the addition/multiplication experiment."""
+
+    steps: int = 20_000
+    batch_size: int = 128
+    num_samples: int = 4
+    """Masks sampled per step, each for its part of the batch."""
+    learning_rate: ArrayLike = 1e-2
+    """A number, or one per run. Not used if an optimizer is given."""
+    beta: ArrayLike = 1e-4
+    """A number, or one per run. The penalty's weight is `alpha = beta / batch_size`."""
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient of the trained logits; None: no clipping."""
+    chunk_steps: int = 1000
+    """Steps in one compiled call; evaluation, metrics and checkpoints happen between calls."""
+    eval_examples: int = 1024
+    """Examples that `evaluate` sees at the end of a chunk: one fixed draw per run."""
+    seed: int = 0
+    """Of the randomness that all runs share (`shared_key`)."""
+    axes: Axes = Axes()
+    """How samples, tasks and runs are run; by default as measured best for the backend."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "steps", "batch_size", "num_samples", "chunk_steps", "eval_examples")
+        if self.batch_size % self.num_samples:
+            raise ValueError(
+                f"MaskConfig: num_samples={self.num_samples} does not divide batch_size={self.batch_size}; "
+                "each sample needs an equal part of the batch."
+            )
+        for name, lowest in (("learning_rate", "positive"), ("beta", "zero or more")):
+            value = np.asarray(getattr(self, name), float)
+            if not np.isfinite(value).all() or (value < 0).any() or (name != "beta" and (value == 0).any()):
+                raise ValueError(f"MaskConfig: {name} must be {lowest}, got {getattr(self, name)}.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"MaskConfig: clip_norm must be positive or None, got {self.clip_norm}.")
+
+
+class Found(NamedTuple):
+    """A module: the mask that performs a task, and how it was found.
+
+    All leaves have a leading runs axis if keys was a vector.
+    """
+
+    mask: BinaryMask
+    logits: Logits
+    history: dict[str, np.ndarray]
+    """`{name: [chunks]}`: loss, density, and what `evaluate` gives for the thresholded mask."""
+
+
+def find_modules(
+    loss_fn: Callable[..., Any],
+    params: Params,
+    tasks: Mapping[str, Any],
+    *,
+    keys: Array,
+    config: MaskConfig = MaskConfig(),
+    where: Where = trees.DEFAULT_WHERE,
+    estimator: Estimator | None = None,
+    data: PyTree | None = None,
+    evaluate: Callable[[Params, Batch], dict[str, Array]] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    logits: Logits | None = None,
+    trainable: PyTree | str | None = None,
+    params_axis: int | None = None,
+    has_aux: bool = False,
+    workdir: str | PathLike[str] | Stage | None = None,
+    progress: bool = False,
+) -> dict[str, Found]:
+    """Returns the module of every task: `{name: Found(mask, logits, history)}`.
+
+    The weights are frozen; per task and run a mask over them is trained on the task's data alone
+    (Csordas et al. 2021, section 3). All tasks and runs train together in one compiled program. Run i
+    draws bit for bit the noise and batches that it draws alone; the order of tasks changes nothing.
+
+    Args:
+      loss_fn: `(params, batch, key) -> scalar`, or `(scalar, metrics)` with `has_aux`. A further
+        parameter named `shared_key` receives a key that all runs share in a step.
+      params: any pytree of arrays.
+      tasks: name -> a pytree of arrays with a leading example axis, an integer vector of rows of
+        `data`, or a function `sample_batch(key, batch_size)`, which may take a third argument `data`.
+      keys: one typed key, or a vector with one per run.
+      config: steps, sizes, rates.
+      where: the leaves to mask: a regex on paths, or `(path, leaf) -> bool`.
+      estimator: default `gumbel_sigmoid()`.
+      data: one pool of examples on the device, for tasks that are rows of it.
+      evaluate: `(params, batch) -> {name: per-example values}`, run at chunk ends on the thresholded
+        mask with a fixed draw of the task's examples.
+      optimizer: any optax transformation; default: clipping by global norm over the trained logits,
+        then Adam (eps 1e-8).
+      logits: start values, which then say what is masked in place of `where`; a leaf may have a
+        leading runs axis.
+      trainable: a tree of bools or a regex: the masked leaves to train. The others are sampled from
+        their start values but stay as they are.
+      params_axis: 0 if params are stacked along a runs axis; None: one network for all keys.
+      has_aux: `loss_fn` returns `(loss, {name: scalar})`.
+      workdir: a folder (made if missing) for checkpoints, metrics and masks; the same call again
+        resumes. Or a stage of a `Workdir`.
+      progress: report every chunk.
+
+    Raises:
+      ValueError: bad input, named; nothing was computed.
+      NonFiniteError: a run turned NaN; the last checkpoint in `workdir` holds all runs.
+    """
+    estimator = gumbel_sigmoid() if estimator is None else estimator
+    randomness.check_keys(keys)
+    run_keys = jnp.atleast_1d(keys)
+    runs = inputs.num_runs(keys, params, params_axis)
+    first = inputs.one_run(params, params_axis)
+    start = inputs.start_logits(run_keys, first, where, estimator, logits)
+    trained, held = inputs.split_trainable(start, trainable)
+    inputs.check_params(params)
+    source = make_source(tasks, data)
+    num_samples = config.num_samples if estimator.stochastic else 1
+    inputs.check_loss(loss_fn, has_aux, first, source, config.batch_size // num_samples)
+    per_run = {
+        "key": run_keys,
+        "alpha": inputs.per_run("beta", config.beta, runs) / config.batch_size,
+        "learning_rate": inputs.per_run("learning_rate", config.learning_rate, runs),
+        "held": held,
+    }
+    shared = {"pool": source.pool, "shared_key": jax.random.key(config.seed)}
+    (per_run if params_axis == 0 else shared)["params"] = jax.tree.map(jnp.asarray, params)
+
+    axes = resolve_axes(config.axes)
+    optimizer = clipped_adam(config.clip_norm) if optimizer is None else optimizer
+    program = Program(
+        step=make_mask_step(loss_fn, estimator, optimizer, num_samples, axes.samples, has_aux),
+        draw=source.draw,
+        observe=_make_observe(estimator, evaluate),
+        batch_size=config.batch_size,
+        observe_size=config.eval_examples,
+        axes=axes,
+    )
+    names = source.names
+    each_task = jax.tree.map(lambda x: jnp.repeat(x[:, None], len(names), axis=1), trained)
+    state = MaskState(each_task, jax.vmap(jax.vmap(optimizer.init))(each_task))
+
+    with _open_stage(workdir, config, estimator, keys, start, trained, params, source) as stage:
+        state, history = fit(
+            program,
+            state,
+            runs=per_run,
+            tasks=source.task,
+            shared=shared,
+            names=names,
+            steps=config.steps,
+            chunk_steps=config.chunk_steps,
+            stage=stage,
+            progress=Progress(stage.name if stage else "masks", config.steps) if progress else None,
+        )
+        found = {}
+        for i, name in enumerate(names):
+            whole = combine(jax.tree.map(lambda x, i=i: x[:, i], state.logits), held)
+            _warn_of_empty_layers(name, estimator.threshold(whole))
+            if keys.ndim == 0:
+                whole = jax.tree.map(lambda x: x[0], whole)
+            pick = (0, i) if keys.ndim == 0 else (slice(None), i)
+            task_history = {metric: values[pick] for metric, values in history.items()}
+            found[name] = Found(estimator.threshold(whole), whole, task_history)
+        if stage is not None and not isinstance(workdir, Stage):
+            masks.save_masks(
+                stage.workdir / "masks.npz", {name: module.mask for name, module in found.items()}
+            )
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _make_observe(
+    estimator: Estimator, evaluate: Callable[[Params, Batch], dict[str, Array]] | None
+) -> Callable[[dict[str, Any], MaskState, Batch], Metrics]:
+    def params_of(inputs: dict[str, Any], state: MaskState) -> Params:
+        return masks.apply_mask(inputs["params"], estimator.threshold(combine(state.logits, inputs["held"])))
+
+    observed = observer(params_of, evaluate)
+
+    def observe(inputs: dict[str, Any], state: MaskState, batch: Batch) -> Metrics:
+        mask = estimator.threshold(combine(state.logits, inputs["held"]))
+        return {"density": masks.density(mask), **observed(inputs, state, batch)}
+
+    return observe
+
+
+def _warn_of_empty_layers(task: str, mask: BinaryMask) -> None:
+    """Warns of layers that keep nothing in some run: whatever they pass on is lost (C.6.1)."""
+    runs = jax.tree.leaves(mask)[0].shape[0]
+    for run in range(runs):
+        empty = masks.empty_layers(jax.tree.map(lambda m, run=run: m[run], mask))
+        if empty:
+            warnings.warn(
+                f"task {task!r}, run {run}: the mask keeps no weight of {', '.join(map(repr, empty))}. "
+                "Lower beta, or give the layer fewer interchangeable weights.",
+                stacklevel=3,
+            )
+
+
+@contextlib.contextmanager
+def _open_stage(
+    workdir: str | PathLike[str] | Stage | None,
+    config: MaskConfig,
+    estimator: Estimator,
+    keys: Array,
+    start: Logits,
+    trained: Logits,
+    params: Params,
+    source: Source,
+) -> Iterator[Stage | None]:
+    """Yields the stage to work in. A folder of its own is guarded by all that decides the result."""
+    if workdir is None or isinstance(workdir, Stage):
+        yield workdir
+        return
+    guard = {
+        "config": dataclasses.asdict(config),
+        "estimator": estimator.name,
+        "masked": [path for path, _ in trees.paths_and_leaves(start)],
+        "trained": [path for path, _ in trees.paths_and_leaves(trained)],
+        "start": fingerprint(start),
+        "key_impl": str(jax.random.key_impl(keys)),
+        "keys": fingerprint(jax.random.key_data(keys)),
+        "tasks": list(source.names),
+        "params": fingerprint(params),
+        "data": fingerprint((source.task, source.pool)),
+    }
+    with Workdir.open(workdir, guard) as folder:
+        yield folder.stage("masks")

@@ -1,0 +1,1 @@
+"""The training engine: steps, chunks of steps, and what is between them."""
