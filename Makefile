@@ -27,7 +27,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.mask_step
 
 notebooks: $(INSTALLED)
-	$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
+	$(BIN)/python notebooks/execute.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_api.py

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, UInt8
+from jaxtyping import Array, Float, Integer, Num, UInt8
 
 __all__ = [
     "candidate_labels",
@@ -82,7 +82,7 @@ def encode_addmul(
 
 
 def encode_double_addition(
-    digits: Integer[Array, "batch 2 4"], shown: Integer[Array, "batch 2"]
+    digits: Integer[Array, "batch 2 4"], shown: Num[Array, "batch 2"]
 ) -> Float[Array, "batch 80"]:
     """Returns the network's input: the digits of both pairs one-hot over 10.
 

@@ -1,0 +1,251 @@
+"""The command line of every experiment: preset, overrides, workdir, and what is printed at the end.
+
+    python -m experiments.NAME --preset=cpu --workdir=runs/mine --config.seeds=3 --config.hidden=800,800
+
+Flags live in a set of their own, not in absl's global one, so that importing an experiment defines none.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import math
+import re
+import sys
+import time
+import typing
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxmod import reports
+from jaxmod.workdir import Workdir
+
+__all__ = ["Command", "check_choice", "check_positive", "main", "parse"]
+
+
+class Command(NamedTuple):
+    """What a command line asks for."""
+
+    preset: str
+    config: Any
+    workdir: Path
+
+
+def main(
+    name: str,
+    presets: Mapping[str, Any],
+    run: Callable[..., dict[str, Any]],
+    check: Callable[[Any], None] | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Runs an experiment as the command line says, and leaves results, figures and report in its workdir.
+
+    A finished run is shown again, not computed again; one that was stopped goes on. What the user can
+    mend ends the process with one sentence and exit code 2, Ctrl-C with 130; a bug keeps its traceback.
+
+    Args:
+      name: of the experiment.
+      presets: name -> config, dataclasses of one type; the first is the default.
+      run: `run(config, workdir, progress) -> results`.
+      check: raises ValueError for a config that cannot work.
+      argv: default: the process's arguments.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "-help", "--help"} & set(arguments):
+        print(_usage(name, presets, run))
+        return
+    with _sentences(name, ValueError):
+        command = parse(name, presets, arguments)
+        if check is not None:
+            check(command.config)
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        warnings.showwarning = _show_warning
+        # A terminal that has no "±" must not end a run.
+        for stream in (sys.stdout, sys.stderr):
+            getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+        with _sentences(name, ValueError, OSError, ImportError):
+            # Not at the top: matplotlib is optional, and to miss it after the work would be late.
+            import jaxmod.figures  # noqa: F401
+
+            record = {"experiment": name, **dataclasses.asdict(command.config)}
+            workdir = stack.enter_context(Workdir.open(command.workdir, record))
+            results = workdir.results()
+        # FloatingPointError: a loss that is not finite. Other errors from here on are bugs.
+        with _sentences(name, OSError, FloatingPointError):
+            try:
+                _finish(name, command, workdir, results, run)
+            except KeyboardInterrupt:
+                print("\nInterrupted. The same command resumes where it stopped.", file=sys.stderr)
+                raise SystemExit(130) from None
+
+
+def parse(name: str, presets: Mapping[str, Any], argv: Sequence[str]) -> Command:
+    """Returns what the arguments ask for: the preset, with the overrides that were really given.
+
+    Raises:
+      ValueError: an unknown option, field or preset, or a value of the wrong type; the message names it
+        and what is allowed.
+    """
+    default = next(iter(presets))
+    hints = typing.get_type_hints(type(presets[default]))
+    for argument in argv:
+        if field := re.match(r"--?(?:no)?config\.([^=]*)", argument):
+            check_choice("--config.", field[1], hints)
+        if re.match(r"--?config(=|$)", argument):
+            raise ValueError(f"{argument}: set one field at a time, --config.FIELD=VALUE.")
+    values = flags.FlagValues()
+    flags.DEFINE_string("preset", default, "", flag_values=values)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    config_flags.DEFINE_config_dataclass(
+        "config", dataclasses.replace(presets[default]), flag_values=values, sys_argv=list(argv)
+    )
+    try:
+        _, *rest = values([name, *argv])
+    except flags.UnrecognizedFlagError as error:
+        raise ValueError(
+            f"--{error.flagname} is no option; expected --preset, --workdir or --config.FIELD=VALUE."
+        ) from None
+    except flags.IllegalFlagValueError as error:
+        field = re.match(r"flag --config\.(\w+)=(.*?): ", str(error), re.DOTALL)
+        if field is None:
+            raise ValueError(str(error)) from None
+        raise _wrong_type(field[1], field[2], hints[field[1]]) from None
+    except flags.Error as error:
+        raise ValueError(f"{str(error).rstrip('.')}.") from None
+    if rest:
+        raise ValueError(f"{rest[0]!r} is no option; expected --preset, --workdir or --config.FIELD=VALUE.")
+    preset = str(values["preset"].value)
+    check_choice("--preset=", preset, presets)
+    overrides = config_flags.get_override_values(values["config"])
+    config = dataclasses.replace(
+        presets[preset], **{field: _typed(field, value, hints[field]) for field, value in overrides.items()}
+    )
+    return Command(preset, config, Path(values["workdir"].value or f"runs/{name}-{preset}"))
+
+
+def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
+    """Raises ValueError unless `value` is one of `allowed`; the message has the closest one first."""
+    allowed = list(allowed)
+    if value in allowed:
+        return
+    close = difflib.get_close_matches(value, allowed, n=1)
+    ordered = close + [choice for choice in allowed if choice not in close]
+    shown = f"{name}{value}" if name.startswith("--") else f"{name}={value!r}"
+    raise ValueError(f"{shown}: expected {'one of ' if len(ordered) > 1 else ''}{', '.join(ordered)}.")
+
+
+def check_positive(config: Any, *fields: str) -> None:
+    """Raises ValueError unless each of these fields of `config`, or each of its numbers, is above 0."""
+    for field in fields:
+        value = getattr(config, field)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or not all(number > 0 for number in numbers):
+            what = "one or more numbers" if isinstance(value, tuple) else "a number"
+            raise ValueError(f"{field}={reports.format_value(value)}: expected {what} above 0.")
+
+
+def _typed(field: str, value: Any, hint: Any) -> Any:
+    """Returns an override as its field's type; the flags leave the elements of tuples unchecked."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"--config.{field}={value}: expected a finite number.")
+    if not isinstance(value, tuple):
+        return value
+    kind = typing.get_args(hint)[0]
+    if kind is str:
+        return tuple(part for item in value for part in str(item).split(",") if part)
+    if value == ("",):
+        return ()
+    # An integer is a number too; a bool is no integer.
+    if not all(type(part) is kind or (type(part), kind) == (int, float) for part in value):
+        raise _wrong_type(field, reports.format_value(value), hint)
+    return tuple(map(kind, value))
+
+
+def _wrong_type(field: str, value: str, hint: Any) -> ValueError:
+    if typing.get_origin(hint) is tuple:
+        many = {int: "integers", float: "numbers"}
+        expected = f"{many.get(typing.get_args(hint)[0], 'words')} separated by commas"
+    else:
+        names = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
+        expected = " or ".join(names[kind] for kind in (hint, *typing.get_args(hint)) if kind in names)
+    return ValueError(f"--config.{field}={value}: expected {expected}.")
+
+
+def _usage(name: str, presets: Mapping[str, Any], run: Callable[..., Any]) -> str:
+    text = (getattr(sys.modules.get(run.__module__), "__doc__", None) or name).strip()
+    default, *others = presets
+    columns = [dataclasses.asdict(config) for config in presets.values()]
+    lines = [["--config.", *presets]] + [
+        [field, *(reports.format_value(values[field]) for values in columns)] for field in columns[0]
+    ]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    table = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    options = [
+        f"--preset=NAME     {', '.join([f'{default} (default)', *others])}",
+        f"--workdir=FOLDER  default: runs/{name}-PRESET",
+        "--config.FIELD=VALUE; the fields, and their values in each preset:",
+    ]
+    return "\n".join([text, "", *options, "", *(f"  {line}" for line in table)])
+
+
+def _finish(
+    name: str,
+    command: Command,
+    workdir: Workdir,
+    results: dict[str, Any] | None,
+    run: Callable[..., dict[str, Any]],
+) -> None:
+    """Computes what is missing of results, figures and report, and prints the tables."""
+    from jaxmod import figures, pages
+
+    started = time.monotonic()
+    report = workdir.path / "report.html"
+    finished = results is not None
+    if results is None:
+        made = run(command.config, workdir, progress=True)
+        workdir.write_results({"experiment": name, "preset": command.preset, **made})
+        # As read back, so that figures drawn later are the same.
+        results = workdir.results() or {}
+    paths = figures.figure_paths(results, workdir.path / "figures")
+    if not finished or not all(path.exists() for path in (report, *paths.values())):
+        drawn = figures.draw_all(results, workdir.path / "figures")
+        record = {"experiment": name, **dataclasses.asdict(command.config)}
+        pages.write_report(results, record, drawn, report)
+    if finished:
+        print(f"This run is finished; nothing is computed again. Report: {report}\n")
+        print(reports.summary(results))
+        return
+    print(f"\n{reports.summary(results)}\n")
+    print(f"Report: {report}\nFinished in {_duration(time.monotonic() - started)}.")
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours} h"] * (hours > 0) + [f"{minutes} min"] * (minutes > 0 or hours > 0) + [f"{seconds} s"]
+    return " ".join(parts)
+
+
+@contextlib.contextmanager
+def _sentences(name: str, *kinds: type[Exception]):
+    """Ends the process with the message alone for errors that the user can mend."""
+    try:
+        yield
+    except kinds as error:
+        _refuse(name, error)
+
+
+def _refuse(name: str, error: Exception) -> NoReturn:
+    message = str(error)
+    if isinstance(error, ImportError):
+        message = f"{message}; install what experiments need: pip install 'jaxmod[experiments]'."
+    print(f"{name}: {message}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)

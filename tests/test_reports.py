@@ -1,0 +1,78 @@
+import re
+
+import numpy as np
+import pytest
+
+from jaxmod import reports
+from tests.results import make_results, make_study
+
+
+def test_stat_has_the_sample_standard_deviation():
+    values = [0.5, 0.75, 1.0]
+    stat = reports.stat(values)
+    assert stat["runs"] == values
+    assert stat["mean"] == pytest.approx(np.mean(values))
+    assert stat["std"] == pytest.approx(np.std(values, ddof=1))
+    assert reports.stat(np.float32(0.5)) == {"mean": 0.5, "std": None, "runs": [0.5]}
+
+
+@pytest.mark.parametrize("values", [[], [[1.0, 2.0]]])
+def test_stat_refuses_what_is_not_a_number_per_run(values):
+    with pytest.raises(ValueError, match="one number per run"):
+        reports.stat(values)
+
+
+@pytest.mark.parametrize(
+    "values, options, text",
+    [
+        ([0.978, 0.984], {"percent": True}, "98.1 ± 0.4"),
+        ([0.981], {"percent": True}, "98.1"),
+        ([120_000, 121_000], {"digits": 0}, "120,500 ± 707"),
+        ([-0.0001], {}, "-0.0"),
+        ([1.5e-6, 2.5e-6], {"digits": None}, "2e-06 ± 7.1e-07"),
+    ],
+)
+def test_format_stat(values, options, text):
+    assert reports.format_stat(reports.stat(values), **options) == text
+
+
+def test_format_stat_of_nothing():
+    assert reports.format_stat(None) == "-"
+
+
+def test_sharing_table_has_chance_beside_every_share():
+    lines = reports.sharing_table(make_results()).splitlines()
+    assert re.split(r"  +", lines[1]) == [
+        "layer", "add shared", "by chance", "mul shared", "by chance", "IoU",
+    ]  # fmt: skip
+    assert re.split(r"  +", lines[3]) == [
+        "layer 1", "60.0 ± 2.0", "30.0 ± 2.0", "20.0 ± 2.0", "10.0 ± 2.0", "15.0 ± 2.0",
+    ]  # fmt: skip
+    assert [line.split("  ")[0] for line in lines[3:]] == ["layer 1", "layer 2", "output", "total"]
+    assert len({len(line) for line in lines[1:]}) == 1  # aligned
+
+
+def test_accuracy_table_has_every_mask_and_task():
+    results = make_results()
+    lines = reports.accuracy_table(results).splitlines()
+    assert lines[1].split() == ["weights", "in", "use", "iid", "add", "mul", "kept"]
+    assert [re.split(r"  +", line)[0] for line in lines[3:]] == list(results["accuracy"])
+    assert re.split(r"  +", lines[3])[-1] == "-"  # no density is stored for the unmasked network
+
+
+def test_summary_prints_what_is_there():
+    summary = reports.summary(make_results())
+    for title in ("Sharing (%)", "Accuracy", "The paper's statements"):
+        assert title in summary
+    assert summary.splitlines()[-2:] == ["NO   more weights", "     paper: 3.8 times; ours: 1.1 times"]
+    points = reports.summary(make_study("num_samples"))
+    assert points.splitlines()[1].split("  ")[0] == "num_samples"
+    assert "gradient variance" in points
+
+
+def test_stat_names_are_those_that_all_points_have():
+    one, two = (
+        {"value": 1, "a": reports.stat([1]), "b": reports.stat([1])},
+        {"value": 2, "a": reports.stat([1])},
+    )
+    assert reports.stat_names([one, two]) == ["a"]
