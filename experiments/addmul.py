@@ -75,9 +75,10 @@ def validate(config: Config) -> None:
     )
     if config.model == "fnn" and len(config.hidden) < 2:
         raise ValueError(
-            f"hidden={config.hidden}: expected two sizes or more; layers between the outer ones are looked at."
+            f"hidden={config.hidden}: expected two sizes or more, for a layer between the outer ones."
         )
-    network_config(config), mask_config(config)
+    for build in (network_config, mask_config):
+        build(config)  # they check their own values
 
 
 def network_config(config: Config) -> jm.DenseConfig:

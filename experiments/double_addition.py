@@ -97,9 +97,10 @@ def validate(config: Config) -> None:
         raise ValueError(f"mode={config.mode!r} is one of the LSTM's; use model=lstm.")
     if config.model == "fnn" and len(config.hidden) < 2:
         raise ValueError(
-            f"hidden={config.hidden}: expected two sizes or more; layers between the outer ones are looked at."
+            f"hidden={config.hidden}: expected two sizes or more, for a layer between the outer ones."
         )
-    network_config(config), mask_config(config)
+    for build in (network_config, mask_config):
+        build(config)  # they check their own values
 
 
 def pairs_per_example(config: Config) -> int:
