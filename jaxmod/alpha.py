@@ -12,7 +12,7 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxmod.analysis.evaluate import evaluate as evaluate_masks
 from jaxmod.find import MaskConfig, find_modules
-from jaxmod.train.inputs import num_runs, one_run
+from jaxmod.train.inputs import num_runs, one_run, per_run
 from jaxmod.train.randomness import Stream, check_keys, stream_key
 from jaxmod.train.tasks import num_examples
 from jaxmod.types import Batch, Params
@@ -77,6 +77,7 @@ def find_alpha(
     evaluate_one = functools.partial(evaluate, one_run(params, params_axis))
     name = _metric_name(jax.eval_shape(evaluate_one, validation), metric)
     beta = np.repeat(np.asarray(alphas) * config.batch_size, runs)
+    rate = per_run("learning_rate", config.learning_rate, runs)
     many = params
     if params_axis == 0:
         many = jax.tree.map(lambda x: jnp.tile(x, (tried,) + (1,) * (jnp.ndim(x) - 1)), params)
@@ -85,7 +86,7 @@ def find_alpha(
         many,
         {"control": data},
         keys=jnp.tile(run_keys, tried),
-        config=dataclasses.replace(config, beta=beta),
+        config=dataclasses.replace(config, beta=beta, learning_rate=jnp.tile(rate, tried)),
         evaluate=evaluate,
         params_axis=params_axis,
         **options,

@@ -174,6 +174,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         sealed = _sealed(manifest["step"], manifest["arrays"], manifest["files"])
     except FileNotFoundError as error:
         raise _BrokenError(f"it has no {_MANIFEST}") from error
+    except OSError:
+        raise  # the disk or the process is in trouble, not the checkpoint
     except Exception as error:
         raise _BrokenError(f"{_MANIFEST} cannot be read: {_reason(error)}") from error
     if manifest != sealed or str(manifest["step"]) != path.name:
@@ -194,8 +196,8 @@ def _check_fits(manifest: dict[str, Any], wanted: list[list[Any]], path: Path) -
 def _read_arrays(path: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
     stored = {str(i): as_numpy for i, (_, _, shape, _) in enumerate(manifest["arrays"]) if 0 not in shape}
+    sums = _file_sums(path)
     try:
-        sums = _file_sums(path)
         for name, crc in manifest["files"].items():
             if sums.get(name) != crc:
                 raise _BrokenError(f"{name} is {'not as it was saved' if name in sums else 'missing'}")

@@ -40,7 +40,7 @@ def read_scalars(workdir: str | PathLike[str]) -> Iterator[tuple[str, int, float
 
 def to_tensorboard(workdir: str | PathLike[str], logdir: str | PathLike[str]) -> None:
     """Writes the metrics of a workdir as TensorBoard events into `logdir`."""
-    from tensorboard.summary import Writer
+    from tensorboard.summary import Writer  # pyright: ignore[reportMissingImports]
 
     scalars = list(read_scalars(workdir))
     writer = Writer(str(logdir))
@@ -51,7 +51,7 @@ def to_tensorboard(workdir: str | PathLike[str], logdir: str | PathLike[str]) ->
 
 def to_wandb(workdir: str | PathLike[str], project: str) -> None:
     """Logs the metrics and the config of a workdir as a run of a Weights & Biases project."""
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     scalars = list(read_scalars(workdir))
     config = json.loads((Path(workdir) / "config.json").read_text(encoding="utf-8"))

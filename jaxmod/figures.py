@@ -97,8 +97,8 @@ def _sharing_plan(results: Results) -> _Plan:
 
 
 def _accuracy_plan(results: Results) -> _Plan:
-    one_at_a_time = str(results.get("mode", "")).replace("_", " ") == "one at a time"
-    numbers = {"addmul": 10, "double_addition": 14 if one_at_a_time else 2}
+    pairs = {"together": 2, "one_at_a_time": 14}.get(results.get("mode", "together"))
+    numbers = {"addmul": 10, "double_addition": None if results.get("copied") else pairs}
     name, start = _named(results, "accuracy", numbers.get(results["experiment"]))
     caption = (
         f"{start}accuracy under the control mask (Full), each mask and its inverse. The diamonds are random "

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
-__all__ = ["plain", "raw_bytes", "write_atomically", "write_json"]
+__all__ = ["plain", "raw_bytes", "remove_leftovers", "write_atomically", "write_json"]
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
@@ -39,6 +40,13 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], A
             reason = error.strerror or str(error)
             raise OSError(error.errno, f"{path} cannot be written and is left as it was: {reason}") from error
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed `write_atomically` left in a folder, and nothing else."""
+    for file in folder.iterdir():
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}\.tmp", file.name) and file.is_file():
+            file.unlink()
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

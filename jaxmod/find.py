@@ -1,10 +1,9 @@
 """Finding modules: one mask per task over frozen weights, for all tasks and runs at once."""
 
-import contextlib
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -18,13 +17,12 @@ from jaxmod import masks, trees
 from jaxmod.estimators import gumbel_sigmoid
 from jaxmod.train import inputs, randomness
 from jaxmod.train.axes import Axes, resolve_axes
-from jaxmod.train.dense import check_positive, observer
-from jaxmod.train.loops import Program, fit
+from jaxmod.train.loops import Program, fit, observer
 from jaxmod.train.state import MaskState
 from jaxmod.train.steps import clipped_adam, combine, make_mask_step
-from jaxmod.train.tasks import Source, make_source
+from jaxmod.train.tasks import make_source
 from jaxmod.types import Batch, BinaryMask, Estimator, Logits, Metrics, Params, Where
-from jaxmod.workdir import Stage, Workdir, fingerprint
+from jaxmod.workdir import Stage, Workdir, fingerprint, open_stage
 from jaxmod.writers import Progress
 
 __all__ = ["Found", "MaskConfig", "find_modules"]
@@ -54,7 +52,9 @@ class MaskConfig:
     """How samples, tasks and runs are run; by default as measured best for the backend."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "steps", "batch_size", "num_samples", "chunk_steps", "eval_examples")
+        inputs.check_positive_integers(
+            self, "steps", "batch_size", "num_samples", "chunk_steps", "eval_examples"
+        )
         if self.batch_size % self.num_samples:
             raise ValueError(
                 f"MaskConfig: num_samples={self.num_samples} does not divide batch_size={self.batch_size}; "
@@ -96,7 +96,7 @@ def find_modules(
     trainable: PyTree | str | None = None,
     params_axis: int | None = None,
     has_aux: bool = False,
-    workdir: str | PathLike[str] | Stage | None = None,
+    workdir: str | PathLike[str] | Workdir | Stage | None = None,
     progress: bool = False,
 ) -> dict[str, Found]:
     """Returns the module of every task: `{name: Found(mask, logits, history)}`.
@@ -127,7 +127,8 @@ def find_modules(
       params_axis: 0 if params are stacked along a runs axis; None: one network for all keys.
       has_aux: `loss_fn` returns `(loss, {name: scalar})`.
       workdir: a folder (made if missing) for checkpoints, metrics and masks; the same call again
-        resumes. Or a stage of a `Workdir`.
+        resumes, another config, params or data are refused (functions cannot be compared: a changed
+        loss or optimizer wants a new folder). Or an open `Workdir`, or one of its stages.
       progress: report every chunk.
 
     Raises:
@@ -144,7 +145,8 @@ def find_modules(
     inputs.check_params(params)
     source = make_source(tasks, data)
     num_samples = config.num_samples if estimator.stochastic else 1
-    inputs.check_loss(loss_fn, has_aux, first, source, config.batch_size // num_samples)
+    inputs.check_loss(loss_fn, has_aux, first, source, config.batch_size, num_samples)
+    inputs.check_evaluate(evaluate, first, source, config.eval_examples)
     per_run = {
         "key": run_keys,
         "alpha": inputs.per_run("beta", config.beta, runs) / config.batch_size,
@@ -168,7 +170,21 @@ def find_modules(
     each_task = jax.tree.map(lambda x: jnp.repeat(x[:, None], len(names), axis=1), trained)
     state = MaskState(each_task, jax.vmap(jax.vmap(optimizer.init))(each_task))
 
-    with _open_stage(workdir, config, estimator, keys, start, trained, params, source) as stage:
+    def record() -> dict[str, Any]:
+        return {
+            "config": dataclasses.asdict(config),
+            "estimator": estimator.name,
+            "key_impl": str(jax.random.key_impl(keys)),
+            "keys": fingerprint(jax.random.key_data(keys)),
+            "masked": [path for path, _ in trees.paths_and_leaves(start)],
+            "trained": [path for path, _ in trees.paths_and_leaves(trained)],
+            "start": fingerprint(start),
+            "tasks": list(names),
+            "params": fingerprint(params),
+            "data": fingerprint((source.task, source.pool)),
+        }
+
+    with open_stage(workdir, "masks", record) as stage:
         state, history = fit(
             program,
             state,
@@ -190,7 +206,7 @@ def find_modules(
             pick = (0, i) if keys.ndim == 0 else (slice(None), i)
             task_history = {metric: values[pick] for metric, values in history.items()}
             found[name] = Found(estimator.threshold(whole), whole, task_history)
-        if stage is not None and not isinstance(workdir, Stage):
+        if stage is not None and not isinstance(workdir, Stage | Workdir):
             masks.save_masks(
                 stage.workdir / "masks.npz", {name: module.mask for name, module in found.items()}
             )
@@ -224,34 +240,3 @@ def _warn_of_empty_layers(task: str, mask: BinaryMask) -> None:
                 "Lower beta, or give the layer fewer interchangeable weights.",
                 stacklevel=3,
             )
-
-
-@contextlib.contextmanager
-def _open_stage(
-    workdir: str | PathLike[str] | Stage | None,
-    config: MaskConfig,
-    estimator: Estimator,
-    keys: Array,
-    start: Logits,
-    trained: Logits,
-    params: Params,
-    source: Source,
-) -> Iterator[Stage | None]:
-    """Yields the stage to work in. A folder of its own is guarded by all that decides the result."""
-    if workdir is None or isinstance(workdir, Stage):
-        yield workdir
-        return
-    guard = {
-        "config": dataclasses.asdict(config),
-        "estimator": estimator.name,
-        "masked": [path for path, _ in trees.paths_and_leaves(start)],
-        "trained": [path for path, _ in trees.paths_and_leaves(trained)],
-        "start": fingerprint(start),
-        "key_impl": str(jax.random.key_impl(keys)),
-        "keys": fingerprint(jax.random.key_data(keys)),
-        "tasks": list(source.names),
-        "params": fingerprint(params),
-        "data": fingerprint((source.task, source.pool)),
-    }
-    with Workdir.open(workdir, guard) as folder:
-        yield folder.stage("masks")

@@ -5,6 +5,8 @@ where weights and masks meet.
 """
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
@@ -144,15 +146,12 @@ def load_masks(path: str | PathLike[str], like: Params) -> BinaryMask:
       ValueError: the file belongs to another tree (the first differing path is named), or holds
         no masks.
     """
-    with np.load(path, allow_pickle=False) as data:
-        if "manifest" not in data:
-            raise ValueError(f"{path} is no masks file: it has no manifest; expected one by save_masks.")
-        manifest = json.loads(bytes(data["manifest"]))
-        leaves = {}
-        for i, entry in enumerate(manifest):
-            shape = tuple(entry["shape"])
-            bits = np.unpackbits(data[f"bits_{i}"], count=int(np.prod(shape)))
-            leaves[entry["path"]] = bits.astype(bool).reshape(shape)
+    try:
+        leaves = _read_leaves(path)
+    except FileNotFoundError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no masks file by save_masks, or is damaged: {error}.") from error
     known = {p for p, _ in trees.paths_and_leaves(like)}
     # One mask or a dict of them: whichever reading fits more leaves, so that the path that an error
     # names is the one that differs.
@@ -163,6 +162,18 @@ def load_masks(path: str | PathLike[str], like: Params) -> BinaryMask:
         name, _, inner = leaf.partition("/")
         named.setdefault(name, {})[inner] = mask
     return {name: _restore(m, like, f"{path}: mask {name!r}, leaf ") for name, m in named.items()}
+
+
+def _read_leaves(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+    leaves = {}
+    with np.load(path, allow_pickle=False) as data:
+        if "manifest" not in data:
+            raise ValueError("it has no manifest")
+        for i, entry in enumerate(json.loads(bytes(data["manifest"]))):
+            shape = tuple(entry["shape"])
+            bits = np.unpackbits(data[f"bits_{i}"], count=int(np.prod(shape)))
+            leaves[entry["path"]] = bits.astype(bool).reshape(shape)
+    return leaves
 
 
 def _restore(leaves: dict[str, np.ndarray], like: Params, what: str) -> BinaryMask:

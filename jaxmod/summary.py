@@ -78,7 +78,7 @@ def summarise(
             task: per_layer(jax.vmap(remaining)(found[task].mask, found[control].mask)) for task in tasks
         },
         "weights": {name: per_layer(jax.vmap(weights_kept)(module.mask)) for name, module in found.items()},
-        "weights_ratio": stat(jax.vmap(weights_ratio)(found[first].mask, found[second].mask)),
+        "weights_ratio": _ratio(found[first], found[second]),
         "histogram": _histogram(found[control]),
     }
 
@@ -89,6 +89,13 @@ def _densities(found: Mapping[str, Found]) -> dict[str, Any]:
     inverse = {f"not {name}": 1 - values for name, values in density.items()}
     random = {f"random {name}": values for name, values in density.items()}
     return {name: stat(values) for name, values in (density | inverse | random).items()}
+
+
+def _ratio(first: Found, second: Found) -> dict[str, Any]:
+    """Weights of the second over those of the first: the ratio of the means over runs, as in Fig. 11."""
+    counts = [np.asarray(jax.vmap(weights_kept)(module.mask)["total"]) for module in (first, second)]
+    per_run = stat(jax.vmap(weights_ratio)(first.mask, second.mask))
+    return per_run | {"mean": float(counts[1].mean() / max(counts[0].mean(), 1))}
 
 
 def _histogram(module: Found) -> dict[str, Any]:
@@ -111,7 +118,7 @@ def half_mask_drop(
     examples: Batch,
     metric: str = "accuracy",
 ) -> dict[str, Any]:
-    """Returns the points lost against the control mask when only half of the layers are masked (2.4).
+    """Returns the points lost against the control mask when only half of the layers are masked.
 
     "early masked" keeps the control mask in the layers `first_half`, "late masked" in the others. If
     masks only leave out what is not needed, halves should work together; a large drop says that masking

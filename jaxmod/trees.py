@@ -13,6 +13,7 @@ from jaxmod.types import Params, Where
 
 __all__ = [
     "DEFAULT_WHERE",
+    "check_arrays",
     "check_mirrors",
     "first_difference",
     "leaf_path",
@@ -45,6 +46,17 @@ def map_with_path(f: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda p, *xs: f(leaf_path(p), *xs), tree, *rest)
 
 
+def check_arrays(params: Params) -> None:
+    """Raises ValueError naming the first leaf of params that is no array."""
+    for path, leaf in paths_and_leaves(params):
+        if not isinstance(leaf, (jax.Array, np.ndarray)):
+            raise ValueError(
+                f"params leaf {path!r} is {leaf!r} of type {type(leaf).__name__}, expected an array. "
+                "Split the arrays from the rest of the model first, e.g. with "
+                "eqx.partition(model, eqx.is_array) or nnx.split(model)."
+            )
+
+
 def select(params: Params, where: Where = DEFAULT_WHERE) -> PyTree[bool]:
     """Returns a tree of bools that mirrors `params`: True for the leaves that `where` selects.
 
@@ -60,16 +72,13 @@ def select(params: Params, where: Where = DEFAULT_WHERE) -> PyTree[bool]:
     >>> select({"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}})
     {'dense': {'bias': False, 'kernel': True}}
     """
+    check_arrays(params)
     leaves = paths_and_leaves(params)
-    for path, leaf in leaves:
-        if not isinstance(leaf, (jax.Array, np.ndarray)):
-            raise ValueError(
-                f"params leaf {path!r} is {leaf!r} of type {type(leaf).__name__}, expected an array. "
-                "Split the arrays from the rest of the model first, e.g. with "
-                "eqx.partition(model, eqx.is_array) or nnx.split(model)."
-            )
     if isinstance(where, str):
-        pattern = re.compile(where)
+        try:
+            pattern = re.compile(where)
+        except re.error as error:
+            raise ValueError(f"where: {where!r} is no regular expression: {error}.") from error
         chosen = map_with_path(lambda path, _: pattern.fullmatch(path) is not None, params)
         wanted = f"the regex {where!r}"
     else:

@@ -7,6 +7,7 @@ results.json      written last: a run that has it is finished
 checkpoints/NAME  the checkpoints of a stage
 """
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -16,7 +17,7 @@ import platform
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -27,7 +28,7 @@ from jaxtyping import PyTree
 
 from jaxmod import checkpoints, files, trees
 
-__all__ = ["Stage", "Workdir", "fingerprint"]
+__all__ = ["Stage", "Workdir", "fingerprint", "open_stage"]
 
 _PACKAGES = ("jax", "jaxlib", "jaxmod", "numpy", "flax", "optax")
 
@@ -42,6 +43,19 @@ class Stage(NamedTuple):
     def folder(self) -> Path:
         """The folder of this stage's checkpoints."""
         return self.workdir / "checkpoints" / self.name
+
+    def guard(self, record: Mapping[str, Any]) -> None:
+        """Makes sure that the stage goes on with what it was begun with.
+
+        Args:
+          record: all that decides the stage's result; kept beside its checkpoints.
+
+        Raises:
+          ValueError: the stage was begun with another record (the differing keys are named).
+        """
+        file = self.folder.with_suffix(".json")
+        file.parent.mkdir(exist_ok=True)
+        _check_record(file, record, f"stage {self.name!r} of workdir {self.workdir}")
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
         """Returns `(step, tree)` of the newest good checkpoint, None if the stage has none.
@@ -98,9 +112,8 @@ class Workdir:
         path = Path(path)
         lock = _lock(path)
         try:
-            for leftover in path.glob(".*.tmp"):
-                leftover.unlink()
-            _check_config(path, files.plain(config, lambda _, number: str(number)))
+            _check_record(path / "config.json", config, f"workdir {path}")
+            files.remove_leftovers(path)
             _check_environment(path)
             _rewrite_metrics(path, lambda entry: True)
         except BaseException:
@@ -134,6 +147,33 @@ class Workdir:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def open_stage(
+    workdir: "str | os.PathLike[str] | Workdir | Stage | None",
+    name: str,
+    record: Callable[[], dict[str, Any]],
+) -> Iterator[Stage | None]:
+    """Yields the stage to work in, None without a workdir.
+
+    Args:
+      workdir: a folder, which is then a workdir of its own; an open `Workdir`; or one of its stages.
+      name: of the stage, if `workdir` is none.
+      record: gives all that decides the result; called only if there is a workdir to guard.
+
+    Raises:
+      ValueError: the workdir or stage was begun with another record, or cannot be used.
+    """
+    if workdir is None:
+        yield None
+    elif isinstance(workdir, Stage | Workdir):
+        stage = workdir if isinstance(workdir, Stage) else workdir.stage(name)
+        stage.guard(record())
+        yield stage
+    else:
+        with Workdir.open(workdir, record()) as folder:
+            yield folder.stage(name)
 
 
 def fingerprint(tree: PyTree) -> str:
@@ -194,17 +234,15 @@ def _unusable(path: Path, error: OSError) -> ValueError:
     )
 
 
-def _check_config(path: Path, config: dict[str, Any]) -> None:
-    file = path / "config.json"
-    advice = f"Put the file back, or delete {path} to start anew."
-    there = _read_json(file, advice)
+def _check_record(file: Path, record: Mapping[str, Any], owner: str) -> None:
+    """Keeps a record in `file` the first time, and refuses another one from then on."""
+    here = files.plain(record, lambda _, number: str(number))
+    there = _read_json(file, f"Put the file back, or delete {file.parent} to start anew.")
     if there is None:
-        files.write_json(file, config)
-        return
-    differing = _differences(there, config)
-    if differing:
+        files.write_json(file, here)
+    elif differing := _differences(there, here):
         raise ValueError(
-            f"workdir {path} belongs to a run with another config:\n"
+            f"{owner} belongs to a run with another config:\n"
             + "\n".join(f"  {line}" for line in differing)
             + "\nGive another workdir, or delete this one to start anew."
         )

@@ -23,13 +23,16 @@ class Progress:
     def __init__(self, label: str, steps: int, file: Any = None):
         self._file = file or sys.stderr
         self._label, self._steps, self._started = label, steps, time.perf_counter()
-        terminal = getattr(self._file, "isatty", lambda: False)()
-        self._bar = tqdm.tqdm(desc=label, total=steps, file=self._file, unit="step") if terminal else None
+        self._terminal = getattr(self._file, "isatty", lambda: False)()
+        self._bar: tqdm.tqdm | None = None
 
     def update(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Says how far the stage is; `metrics` are averaged over runs and tasks."""
         shown = "  ".join(f"{name} {np.mean(values):.4g}" for name, values in metrics.items())
-        if self._bar is not None:
+        if self._terminal:
+            # Made with the first news, so that a stage that was finished before shows none.
+            if self._bar is None:
+                self._bar = tqdm.tqdm(desc=self._label, total=self._steps, file=self._file, unit="step")
             self._bar.update(step - self._bar.n)
             self._bar.set_postfix_str(shown)
             if step >= self._steps:

@@ -10,7 +10,6 @@ import optax
 import pytest
 
 import jaxmod as jm
-from jaxmod import noise
 from jaxmod.train import loops
 from jaxmod.train.axes import Axes
 from tests.helpers import (
@@ -69,17 +68,27 @@ def test_a_run_equals_itself_alone(params, key):
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "philox4x32"])
-def test_noise_and_batches_of_a_run_are_those_it_draws_alone_bit_for_bit(impl):
+def test_noise_and_batches_of_a_run_are_those_it_draws_alone_bit_for_bit(params, impl):
     keys = jax.random.split(jax.random.key(1, impl=impl), 3)
+    data = tiny_data() | {"row": np.arange(200)}
 
-    def draw(key):
-        return noise.bits(key, (5, 7)), jax.random.randint(key, (16,), 0, 150)
+    def loss(params, batch, key):
+        dropped = jnp.flatnonzero(params["layer_1"]["kernel"] == 0, size=16, fill_value=0)
+        seen = {"rows": batch["row"] @ jnp.arange(len(batch["row"])), "mask": dropped @ jnp.arange(16)}
+        return tiny_loss(params, batch, key), jax.tree.map(jnp.float32, seen)
 
-    together = jax.jit(jax.vmap(draw))(keys)
-    mapped = jax.jit(lambda keys: jax.lax.map(draw, keys))(keys)
-    for i in range(3):
-        assert_trees_equal(jax.tree.map(lambda x, i=i: x[i], together), draw(keys[i]))
-    assert_trees_equal(together, mapped)
+    def history(keys):  # every step is a chunk; the logits stay, so that the masks show the noise alone
+        return jm.find_modules(
+            loss, params, {"task": data}, keys=keys, has_aux=True, optimizer=optax.sgd(0.0),
+            config=dataclasses.replace(CONFIG, steps=5, chunk_steps=1),
+        )["task"].history  # fmt: skip
+
+    together = history(keys)
+    for i in (0, 2):
+        alone = history(keys[i])
+        for name in ("rows", "mask"):
+            assert len(set(alone[name])) == 5
+            np.testing.assert_array_equal(together[name][i], alone[name])
 
 
 def test_the_order_of_tasks_changes_nothing(params, key):
@@ -134,14 +143,17 @@ def test_rows_of_data_and_sampled_batches_are_tasks_too(params, key):
     assert_trees_close(by_function["head"].logits, by_arrays["head"].logits, atol=1e-6)
 
 
-def test_one_program_per_chunk_shape_whatever_samples_tasks_and_runs(params, key):
+@pytest.mark.parametrize(("num_samples", "tasks", "runs"), [(2, 2, 3), (1, 1, 1)])
+def test_one_program_per_chunk_shape_whatever_samples_tasks_and_runs(params, key, num_samples, tasks, runs):
     traced = chex.assert_max_traces(lambda p, b, k: tiny_loss(p, b, k), n=12)
     before = loops._compiled_chunk._cache_size()
-    config = dataclasses.replace(CONFIG, steps=9)
-    for keys in (jax.random.split(key, 3), jax.random.split(jax.random.key(5), 3)):
-        jm.find_modules(traced, params, two_tasks(), keys=keys, config=config, estimator=jm.gumbel_sigmoid())
+    config = dataclasses.replace(CONFIG, steps=9, num_samples=num_samples)
+    tasks = dict(list(two_tasks().items())[:tasks])
+    for seed in (3, 5):
+        keys = jax.random.split(jax.random.key(seed), runs)
+        jm.find_modules(traced, params, tasks, keys=keys, config=config)
     assert loops._compiled_chunk._cache_size() == before + 1  # both calls, three chunks each
-    jm.find_modules(traced, params, two_tasks(), keys=keys, config=dataclasses.replace(CONFIG, steps=8))
+    jm.find_modules(traced, params, tasks, keys=keys, config=dataclasses.replace(config, steps=8))
     assert loops._compiled_chunk._cache_size() == before + 2  # the last chunk is shorter
 
 
@@ -156,6 +168,10 @@ def test_start_values_say_what_is_masked_and_trainable_what_moves(params, key):
     }
     again = find(params, keys=key, logits=start, trainable=tree)["backward"]
     assert_trees_equal(again.logits, found.logits)
+    mirrors = {"layer_1": {"kernel": True, "bias": False}, "output": {"kernel": False, "bias": False}}
+    assert_trees_equal(
+        find(params, keys=key, logits=start, trainable=mirrors)["backward"].logits, found.logits
+    )
     stacked = jax.tree.map(lambda x: jnp.stack([x, x]), start)
     runs = find(params, keys=jnp.stack([key, key]), logits=stacked, trainable=r"layer_1/kernel")["backward"]
     assert_trees_close(jax.tree.map(lambda x: x[1], runs.logits), found.logits, atol=1e-6)
@@ -259,6 +275,30 @@ def test_params_that_cannot_be_used_are_named(params, key):
 def test_a_loss_that_is_no_scalar_is_refused(params, key, loss, has_aux, message):
     with pytest.raises(ValueError, match=message):
         jm.find_modules(loss, params, two_tasks(), keys=key, config=CONFIG, has_aux=has_aux)
+
+
+def test_metrics_may_not_take_the_names_of_the_history(params, key):
+    for name in ("loss", "density", "finite"):
+        with pytest.raises(ValueError, match=f"evaluate names a metric '{name}'"):
+            find(params, keys=key, evaluate=lambda p, b, name=name: {name: b["y"]})  # noqa: B023
+    with pytest.raises(ValueError, match="one value per example"):
+        find(params, keys=key, evaluate=lambda p, b: {"accuracy": jnp.mean(b["x"])})
+
+
+def test_functions_must_give_what_they_are_asked_for(params, key):
+    def eight(key, n):
+        return {"x": jnp.ones((8, 6)), "y": jnp.zeros(8, int)}
+
+    def floats(key, n):
+        return {"x": jnp.ones((n, 6)), "y": jnp.zeros(n)}
+
+    def whole(key, n):
+        return {"x": jnp.ones((n, 6)), "y": jnp.zeros(n, int)}
+
+    with pytest.raises(ValueError, match="'a': sample_batch gave 8 examples when asked for 16"):
+        find(params, {"a": eight}, keys=key)
+    with pytest.raises(ValueError, match="'a' and 'b' give batches that differ"):
+        find(params, {"a": whole, "b": floats}, keys=key)
 
 
 @pytest.mark.parametrize(

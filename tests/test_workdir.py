@@ -160,12 +160,6 @@ def test_results(tmp_path):
         run.results()
 
 
-def test_open_clears_what_a_killed_writer_left(tmp_path):
-    (tmp_path / ".results.json.0123.tmp").write_text("half")
-    with Workdir.open(tmp_path, CONFIG):
-        assert sorted(os.listdir(tmp_path)) == [".lock", "config.json", "environment.json"]
-
-
 def test_log_writes_json_lines(tmp_path):
     with Workdir.open(tmp_path, CONFIG) as run:
         run.stage("add").log(10, {"loss": jnp.float32(0.5), "accuracy": [1.0, float("nan")], "task": "add"})
@@ -263,3 +257,27 @@ def test_fingerprint_sees_paths_dtypes_shapes_and_contents():
 def test_fingerprint_refuses_objects():
     with pytest.raises(ValueError, match="'model/f' is .* expected an array"):
         fingerprint({"model": {"f": len}})
+
+
+def test_a_stage_goes_on_with_what_it_was_begun_with(tmp_path):
+    with workdir.Workdir.open(tmp_path, {}) as folder:
+        stage = folder.stage("masks")
+        stage.guard({"config": {"beta": 1e-4}, "params": "abc"})
+        stage.guard({"config": {"beta": 1e-4}, "params": "abc"})
+        with pytest.raises(ValueError, match=r"stage 'masks'.*\n.*config.beta: 0.0001 there, 0.001 here"):
+            stage.guard({"config": {"beta": 1e-3}, "params": "abc"})
+        with workdir.open_stage(folder, "other", lambda: {"a": 1}) as other:
+            assert other is not None and other.name == "other"
+        with pytest.raises(ValueError, match="a: 1 there, 2 here"):
+            with workdir.open_stage(other, "other", lambda: {"a": 2}):
+                pass
+    with workdir.open_stage(None, "masks", lambda: 1 / 0) as nothing:
+        assert nothing is None
+
+
+def test_only_leftovers_of_our_own_are_removed(tmp_path):
+    theirs, ours = tmp_path / ".notes.tmp", tmp_path / f".results.json.{'0' * 32}.tmp"
+    theirs.write_text("theirs")
+    ours.write_text("half")
+    with workdir.Workdir.open(tmp_path, {}):
+        assert theirs.exists() and not ours.exists()

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32
 from scipy.special import gammaln, log_ndtr
 
-from jaxmod import masks
+from jaxmod import masks, trees
 from jaxmod.analysis.sharing import weights_kept
 from jaxmod.types import BinaryMask
 
@@ -33,7 +33,11 @@ class Chance(NamedTuple):
 
 
 def chance_overlap(
-    target: BinaryMask, reference: BinaryMask, within: BinaryMask | None = None
+    target: BinaryMask,
+    reference: BinaryMask,
+    within: BinaryMask | None = None,
+    *,
+    runs_axis: int | None = None,
 ) -> dict[str, Chance]:
     """Returns `{path: Chance, ..., "total": Chance}` for the overlap of two masks.
 
@@ -41,51 +45,45 @@ def chance_overlap(
     and variances add, and its `log10_p` is the normal approximation (with continuity correction),
     an order of magnitude where |z| is large.
 
+    The tails need float64, so this is a function of the host: it cannot be jitted or vmapped.
+
     Args:
       target: the mask whose shared part is asked for.
       reference: the mask it is compared with.
       within: the weights that a random mask may choose from, e.g. the control mask: do two modules
         share more than any two parts of the trained network's needed weights do? What the masks
         keep outside of it is left out, so `overlap` is `|t & r & c| / |t & c|`. Default: all.
+      runs_axis: 0 if all masks have a leading runs axis; the statistics then have it too.
 
     Raises:
       ValueError: the masks differ in structure or shapes; a leaf's path is `"total"`.
-
-    The tails need float64 and run on the host, by a callback: `jax.vmap` and `jax.jit` apply.
     """
+    if runs_axis is None:
+        target, reference, within = jax.tree.map(lambda m: m[None], (target, reference, within))
+    runs = next((m.shape[0] for m in jax.tree.leaves(target)), 1)
+    counts = np.asarray(jax.jit(jax.vmap(_counts, axis_size=runs))(target, reference, within))
+    table = np.stack([_statistics(*run) for run in counts.astype(np.int64)], axis=-1)
+    if runs_axis is None:
+        table = table[..., 0]
+    paths = [path for path, _ in trees.paths_and_leaves(target)] + ["total"]
+    return {path: Chance(*jnp.asarray(fields)) for path, fields in zip(paths, table, strict=True)}
+
+
+def _counts(target: BinaryMask, reference: BinaryMask, within: BinaryMask | None) -> Int32[Array, "4 layers"]:
+    """Returns the sizes of overlap, target, reference, and of the weights to choose from."""
     if within is None:
         sizes = weights_kept(jax.tree.map(lambda m: jnp.ones(jnp.shape(m), bool), target))
     else:
         target, reference = masks.intersection(target, within), masks.intersection(reference, within)
         sizes = weights_kept(within)
     both = weights_kept(masks.intersection(target, reference))
-    paths = list(both)
-    counts = jnp.array(
-        [
-            [kept[path] for path in paths if path != "total"]
-            for kept in (both, weights_kept(target), weights_kept(reference), sizes)
-        ],
-        jnp.int32,
-    )
-    return dict(zip(paths, _statistics(counts), strict=True))
+    kept = (both, weights_kept(target), weights_kept(reference), sizes)
+    return jnp.array([[part[path] for path in both if path != "total"] for part in kept], jnp.int32)
 
 
-@jax.jit
-def _statistics(counts: Int32[Array, "4 layers"]) -> list[Chance]:
-    # In one program and run by run: a callback's operands and results cannot lie on several devices.
-    shape = jax.ShapeDtypeStruct((counts.shape[1] + 1, len(Chance._fields)), jnp.float32)
-    table = jax.pure_callback(_on_host, shape, counts, vmap_method="sequential")
-    return [Chance(*fields) for fields in table]
-
-
-def _on_host(counts: Array) -> np.ndarray:
-    """Returns the fields of `Chance` `[layers + 1, 4]`, the total last.
-
-    Args:
-      counts: `[4, layers]`: overlap, target, reference, and weights to choose from.
-    """
-    both, k, m, n = np.asarray(counts).astype(np.int64)
-    tails = [_log_tail(*layer) for layer in np.transpose(counts).tolist()]
+def _statistics(both: np.ndarray, k: np.ndarray, m: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Returns the fields of `Chance` `[layers + 1, 4]` from counts `[layers]`, the total last."""
+    tails = [_log_tail(*map(int, layer)) for layer in zip(both, k, m, n, strict=True)]
     least = np.maximum(n, 1).astype(float)
     mean = k * m / least
     variance = mean * (n - k) / least * (n - m) / np.maximum(n - 1, 1)
@@ -109,7 +107,7 @@ def _log_tail(both: int, k: int, m: int, n: int) -> float:
     # From the mean outwards the terms fall at least as fast as a normal density, so ten standard
     # deviations hold the sum (60 more for the skew of small numbers). Far out, where logsf of
     # SciPy sums the whole support, this stays exact and short.
-    deviation = np.sqrt(k * (m / max(n, 1)) * (1 - k / max(n, 1)) * (n - m))
+    deviation = np.sqrt(k * (m / max(n, 1)) * (1 - k / max(n, 1)) * (n - m) / max(n - 1, 1))
     x = np.arange(both, both + min(min(k, m) - both, int(10 * deviation) + 60), dtype=float)
     ratios = np.log((k - x) / (x + 1)) + np.log((m - x) / (n - k - m + x + 1))
     first = _log_choose(k, both) + _log_choose(n - k, m - both) - _log_choose(n, m)

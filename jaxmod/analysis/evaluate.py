@@ -15,6 +15,7 @@ from jaxmod import trees
 from jaxmod.analysis.chance import Chance, chance_overlap
 from jaxmod.analysis.sharing import Sharing, sharing
 from jaxmod.train.axes import Axes, over, resolve_axes
+from jaxmod.train.randomness import check_keys
 from jaxmod.train.tasks import check_rows, num_examples
 from jaxmod.types import Batch, BinaryMask, Params
 
@@ -35,7 +36,7 @@ class Evaluation(dict[str, dict[str, dict[str, Array]]]):
     """`table[mask][task][metric]`: means over the task's examples, [runs] if there are runs."""
 
     overlaps: dict[tuple[str, str], Overlap]
-    """`(target, reference) -> Overlap` for all pairs of task masks, if a key was given."""
+    """`(target, reference) -> Overlap` for all pairs of masks but the control."""
 
 
 def evaluate(
@@ -52,6 +53,8 @@ def evaluate(
 ) -> Evaluation:
     """Returns what every mask performs on every task, `table[mask][task][metric]`.
 
+    `table.overlaps` tells what each pair of masks shares, beside what chance would give.
+
     Args:
       evaluate: `(params, batch) -> {name: per-example values}`.
       params: the frozen weights.
@@ -60,33 +63,44 @@ def evaluate(
       data: the pool of examples that index vectors read.
       params_axis: 0 if params are stacked along a runs axis.
       key: with a key, the controls are evaluated too: `unmasked`, and for every mask its complement
-        `not NAME` and a random mask of the same size in every layer, `random NAME`; and `overlaps`
-        tells what each pair of masks shares beside what chance would give.
+        `not NAME` and a random mask of the same size in every layer, `random NAME`.
       control: the name of the mask of the whole problem, for overlaps within it.
       batch_size: examples in one call of `evaluate`.
 
     Raises:
-      ValueError: a mask does not mirror the params, runs disagree, a task without examples, or an
-        unknown control.
+      ValueError: a mask does not mirror the params, runs disagree, a task is no arrays or has no
+        examples, or the control is unknown. Nothing was evaluated.
     """
-    if control is not None and control not in masks:
-        raise ValueError(f"control={control!r} is not among the masks {list(masks)}.")
+    if params_axis not in (None, 0):
+        raise ValueError(f"params_axis must be 0 or None, got {params_axis!r}.")
     first = params if params_axis is None else jax.tree.map(lambda x: x[0], params)
     runs = _num_runs(first, params, masks, params_axis)
-    rows = dict(masks) if key is None else _with_controls(masks, first, runs, key)
-    params_runs = params_axis == 0
-    mode = resolve_axes(Axes()).runs or "vmap"
+    named = {name: _with_runs(mask, first, runs) for name, mask in masks.items() if mask is not None}
+    if control is not None and control not in named:
+        raise ValueError(f"control={control!r} is not among the masks {list(named)}.")
+    pools = {name: _examples(name, task, data) for name, task in tasks.items()}
+    rows = {name: named.get(name) for name in masks}
     table = Evaluation()
+    table.overlaps = _overlaps(named, control, runs)
+    if key is not None:
+        check_keys(key)
+        rows = _with_controls(rows, key, runs)
+    mode = resolve_axes(Axes()).runs or "vmap"
+    unmasked = jax.tree.map(lambda w: None, first)
     for name, mask in rows.items():
-        masked = jax.tree.map(lambda w: None, first) if mask is None else _with_runs(mask, first, runs)
-        table[name] = {}
-        for task, content in tasks.items():
-            examples, index = _examples(task, content, data)
-            values = _evaluate_runs(
-                evaluate, mode, params_runs, runs, batch_size, params, masked, examples, index
+        table[name] = {
+            task: _evaluate_runs(
+                evaluate,
+                mode,
+                params_axis == 0,
+                runs,
+                batch_size,
+                params,
+                unmasked if mask is None else mask,
+                *pool,
             )
-            table[name][task] = values
-    table.overlaps = {} if key is None else _overlaps(masks, control, first, runs)
+            for task, pool in pools.items()
+        }
     return table
 
 
@@ -129,6 +143,8 @@ def _evaluate_runs(
 
 
 def _examples(name: str, task: Any, data: PyTree | None) -> tuple[PyTree, Array]:
+    if callable(task):
+        raise ValueError(f"task {name!r} is a function; draw a fixed batch from it to evaluate on.")
     if data is None:
         return jax.tree.map(jnp.asarray, task), jnp.arange(num_examples(task, name))
     rows = check_rows(name, task, num_examples(data, "data"))
@@ -167,28 +183,30 @@ def _with_runs(mask: BinaryMask, first: Params, runs: int | None) -> BinaryMask:
 
 
 def _with_controls(
-    masks: Mapping[str, BinaryMask | None], first: Params, runs: int | None, key: Key[Array, ""]
+    rows: Mapping[str, BinaryMask | None], key: Key[Array, ""], runs: int | None
 ) -> dict[str, BinaryMask | None]:
-    named = {name: mask for name, mask in masks.items() if mask is not None}
-    rows: dict[str, BinaryMask | None] = {"unmasked": None, **masks}
-    rows.update({f"not {name}": mask_ops.invert(mask) for name, mask in named.items()})
-    for i, (name, mask) in enumerate(named.items()):
-        mask_key = jax.random.fold_in(key, i)
-        if runs is None:
-            rows[f"random {name}"] = mask_ops.random_mask_like(mask_key, mask)
-        else:
-            keys = jax.random.split(mask_key, runs)
-            rows[f"random {name}"] = jax.vmap(mask_ops.random_mask_like)(keys, _with_runs(mask, first, runs))
-    return rows
+    """Returns the rows with the unmasked network, the complements and the random controls added."""
+    named = {name: mask for name, mask in rows.items() if mask is not None}
+    inverse = {f"not {name}": mask_ops.invert(mask) for name, mask in named.items()}
+    # The same key for all masks, by run: a control depends neither on the others nor on their order.
+    if runs is None:
+        draw = functools.partial(mask_ops.random_mask_like, jax.random.fold_in(key, 0))
+    else:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(runs))
+        draw = functools.partial(jax.vmap(mask_ops.random_mask_like), keys)
+    random = {f"random {name}": draw(mask) for name, mask in named.items()}
+    if taken := sorted(rows.keys() & (inverse | random).keys()):
+        raise ValueError(f"masks {taken} have names that the controls of other masks get; rename them.")
+    return {"unmasked": None, **rows, **inverse, **random}
 
 
 def _overlaps(
-    masks: Mapping[str, BinaryMask | None], control: str | None, first: Params, runs: int | None
+    named: Mapping[str, BinaryMask], control: str | None, runs: int | None
 ) -> dict[tuple[str, str], Overlap]:
-    named = {name: _with_runs(m, first, runs) for name, m in masks.items() if m is not None}
+    """Returns the overlaps of all pairs of masks over the same leaves, the control left out."""
     within = None if control is None else named[control]
     share = sharing if runs is None else jax.vmap(sharing)
-    chance = chance_overlap if runs is None else jax.vmap(chance_overlap)
+    chance = functools.partial(chance_overlap, runs_axis=None if runs is None else 0)
     return {
         (t, r): Overlap(
             share(named[t], named[r]),
@@ -197,5 +215,5 @@ def _overlaps(
         )
         for t in named
         for r in named
-        if t != r and control not in (t, r)
+        if t != r and control not in (t, r) and trees.first_difference(named[t], named[r]) is None
     }

@@ -1,8 +1,8 @@
 """Phase 1: training the networks whose modules are looked for."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, NamedTuple
 
 import jax
@@ -11,17 +11,17 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxmod.train import randomness
+from jaxmod.train import inputs, randomness
 from jaxmod.train.axes import Axes, resolve_axes
-from jaxmod.train.loops import Program, fit
+from jaxmod.train.loops import Program, fit, observer
 from jaxmod.train.state import DenseState
 from jaxmod.train.steps import make_dense_step
-from jaxmod.train.tasks import make_source
-from jaxmod.types import Batch, Metrics, Params
-from jaxmod.workdir import Stage
+from jaxmod.train.tasks import batch_shapes, make_source
+from jaxmod.types import Batch, Params
+from jaxmod.workdir import Stage, Workdir, fingerprint, open_stage
 from jaxmod.writers import Progress
 
-__all__ = ["DenseConfig", "Trained", "observer", "train_network"]
+__all__ = ["DenseConfig", "Trained", "train_network"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +35,11 @@ class DenseConfig:
     eval_examples: int = 1024
     """Examples that `evaluate` sees at the end of a chunk: one fixed draw per run."""
     seed: int = 0
-    """Of the randomness that all runs share."""
+    """Of the randomness that all runs share (`shared_key`)."""
     axes: Axes = Axes()
 
     def __post_init__(self) -> None:
-        check_positive(self, "steps", "batch_size", "chunk_steps", "eval_examples")
+        inputs.check_positive_integers(self, "steps", "batch_size", "chunk_steps", "eval_examples")
 
 
 class Trained(NamedTuple):
@@ -48,29 +48,6 @@ class Trained(NamedTuple):
     params: Params
     model_state: Any
     history: dict[str, np.ndarray]
-
-
-def check_positive(config: Any, *names: str) -> None:
-    """Raises ValueError naming the first of the fields that is no positive integer."""
-    for name in names:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{type(config).__name__}: {name} must be a positive integer, got {value!r}.")
-
-
-@functools.lru_cache(maxsize=64)
-def observer(
-    params_of: Callable[[dict[str, Any], Any], Params],
-    evaluate: Callable[[Params, Batch], dict[str, Array]] | None,
-) -> Callable[[dict[str, Any], Any, Batch], Metrics]:
-    """Returns `observe(inputs, state, batch)`: the means of what `evaluate` says of each example."""
-
-    def observe(inputs: dict[str, Any], state: Any, batch: Batch) -> Metrics:
-        if evaluate is None:
-            return {}
-        return {name: jnp.mean(x) for name, x in evaluate(params_of(inputs, state), batch).items()}
-
-    return observe
 
 
 def train_network(
@@ -84,13 +61,14 @@ def train_network(
     optimizer: optax.GradientTransformation,
     model_state: Any = None,
     evaluate: Callable[[Params, Batch], dict[str, Array]] | None = None,
-    workdir: Stage | None = None,
+    workdir: str | PathLike[str] | Workdir | Stage | None = None,
     progress: bool = False,
 ) -> Trained:
     """Trains one network per key, all in one compiled program.
 
     Args:
-      dense_loss: `(params, model_state, batch, key) -> (loss, (model_state, metrics))`.
+      dense_loss: `(params, model_state, batch, key) -> (loss, (model_state, metrics))`. A further
+        parameter named `shared_key` receives a key that all runs share in a step.
       init: `key -> params`; each run starts from its own.
       task: a pytree of arrays, an integer vector of rows of `data`, or a function
         `sample_batch(key, batch_size)`, which may take a third argument `data`.
@@ -100,7 +78,8 @@ def train_network(
       optimizer: any optax transformation.
       model_state: what layers carry along, e.g. BatchNorm statistics; the same start for all runs.
       evaluate: `(params, batch) -> {name: per-example values}`, run at chunk ends.
-      workdir: the stage of a `Workdir` in which checkpoints and metrics go.
+      workdir: where checkpoints and metrics go: a folder, an open `Workdir`, or one of its stages. The
+        same call again resumes; other values are refused (functions cannot be compared).
       progress: report every chunk.
 
     Raises:
@@ -109,6 +88,7 @@ def train_network(
     """
     randomness.check_keys(keys)
     source = make_source({"network": task}, data)
+    batch_shapes(source, config.batch_size)  # raises for a function whose batches have another size
     one_run = keys.ndim == 0
     keys = jnp.atleast_1d(keys)
     params = jax.vmap(lambda key: init(randomness.stream_key(key, randomness.Stream.INIT)))(keys)
@@ -121,18 +101,29 @@ def train_network(
         observe_size=config.eval_examples,
         axes=resolve_axes(config.axes),
     )
-    state, history = fit(
-        program,
-        jax.tree.map(lambda x: x[:, None], state),
-        runs={"key": keys},
-        tasks=source.task,
-        shared={"pool": source.pool, "shared_key": jax.random.key(config.seed)},
-        names=source.names,
-        steps=config.steps,
-        chunk_steps=config.chunk_steps,
-        stage=workdir,
-        progress=Progress(workdir.name if workdir else "network", config.steps) if progress else None,
-    )
+
+    def record() -> dict[str, Any]:
+        return {
+            "config": dataclasses.asdict(config),
+            "key_impl": str(jax.random.key_impl(keys)),
+            "keys": fingerprint(jax.random.key_data(keys)),
+            "start": fingerprint((params, model_state)),
+            "data": fingerprint((source.task, source.pool)),
+        }
+
+    with open_stage(workdir, "network", record) as stage:
+        state, history = fit(
+            program,
+            jax.tree.map(lambda x: x[:, None], state),
+            runs={"key": keys},
+            tasks=source.task,
+            shared={"pool": source.pool, "shared_key": jax.random.key(config.seed)},
+            names=source.names,
+            steps=config.steps,
+            chunk_steps=config.chunk_steps,
+            stage=stage,
+            progress=Progress(stage.name if stage else "network", config.steps) if progress else None,
+        )
     pick = (0, 0) if one_run else (slice(None), 0)
     state, history = jax.tree.map(lambda x: x[pick], (state, history))
     return Trained(state.params, state.model_state, history)

@@ -12,18 +12,28 @@ from jaxtyping import Array, ArrayLike, Float, Key, PyTree
 from jaxmod import trees
 from jaxmod.train.randomness import Stream, stream_key
 from jaxmod.train.steps import with_all_keys
-from jaxmod.train.tasks import Source
+from jaxmod.train.tasks import Source, batch_shapes
 from jaxmod.types import Estimator, Logits, Params, Where
 
 __all__ = [
+    "check_evaluate",
     "check_loss",
     "check_params",
+    "check_positive_integers",
     "num_runs",
     "one_run",
     "per_run",
     "split_trainable",
     "start_logits",
 ]
+
+
+def check_positive_integers(config: Any, *names: str) -> None:
+    """Raises ValueError naming the first of the fields that is no positive integer."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{type(config).__name__}: {name} must be a positive integer, got {value!r}.")
 
 
 def num_runs(keys: Array, params: Params, params_axis: int | None) -> int:
@@ -55,21 +65,24 @@ def check_params(params: Params) -> None:
             raise ValueError(f"params leaf {path!r} holds NaN or infinite values; was it trained to the end?")
 
 
+RESERVED_METRICS = ("loss", "density", "finite")
+
+
 def check_loss(
     loss_fn: Callable[..., Any],
     has_aux: bool,
     params: Params,
     source: Source,
     batch_size: int,
+    num_samples: int = 1,
 ) -> None:
-    """Raises ValueError unless the loss, traced on a batch of shapes, is a floating scalar."""
+    """Raises ValueError unless the loss, traced on a sample's part of a batch, is a floating scalar."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-
-    def loss_of_a_batch(params: Params, key: Key[Array, ""]) -> Any:
-        batch = source.draw(key, jax.tree.map(lambda x: x[0], source.task), source.pool, batch_size)
-        return with_all_keys(loss_fn, has_aux)(params, batch, key, key)
-
-    out = jax.eval_shape(loss_of_a_batch, params, key)
+    part = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((batch_size // num_samples, *x.shape[1:]), x.dtype),
+        batch_shapes(source, batch_size),
+    )
+    out = jax.eval_shape(with_all_keys(loss_fn, has_aux), params, part, key, key)
     if not (isinstance(out, tuple) and len(out) == 2):
         raise ValueError("has_aux=True: loss_fn must return (loss, metrics).")
     loss, metrics = out
@@ -81,9 +94,39 @@ def check_loss(
         )
         hint = "pass has_aux=True" if isinstance(loss, tuple) else "take the mean over the batch"
         raise ValueError(f"loss_fn must return a floating scalar, got {came}; {hint}.")
+    if not isinstance(metrics, dict):
+        raise ValueError(f"has_aux=True: metrics must be a dict of scalars, got a {type(metrics).__name__}.")
     for name, value in metrics.items():
-        if value.shape:
-            raise ValueError(f"loss_fn: metric {name!r} must be a scalar, got shape {value.shape}.")
+        if getattr(value, "shape", None) != ():
+            came = getattr(value, "shape", type(value).__name__)
+            raise ValueError(f"loss_fn: metric {name!r} must be a scalar, got shape {came}.")
+    _check_names("loss_fn", metrics)
+
+
+def check_evaluate(
+    evaluate: Callable[..., Any] | None, params: Params, source: Source, batch_size: int
+) -> None:
+    """Raises ValueError unless `evaluate`, traced on a batch, gives named values for every example."""
+    if evaluate is None:
+        return
+    values = jax.eval_shape(evaluate, params, batch_shapes(source, batch_size))
+    if not isinstance(values, dict):
+        raise ValueError(f"evaluate must return {{name: per-example values}}, got a {type(values).__name__}.")
+    for name, value in values.items():
+        if getattr(value, "shape", ())[:1] != (batch_size,):
+            raise ValueError(
+                f"evaluate gave {name!r} as {value} for {batch_size} examples, expected one value per "
+                "example; leave the mean to the caller."
+            )
+    _check_names("evaluate", values)
+
+
+def _check_names(giver: str, metrics: dict[str, Any]) -> None:
+    for name in metrics:
+        if name in RESERVED_METRICS:
+            raise ValueError(
+                f"{giver} names a metric {name!r}, which the history keeps for itself; rename it."
+            )
 
 
 def per_run(name: str, value: ArrayLike, runs: int) -> Float[Array, " runs"]:
@@ -106,6 +149,7 @@ def start_logits(
     Raises:
       ValueError: `where` selects nothing or no floats; given logits do not mirror the params.
     """
+    trees.check_arrays(params)
     if logits is None:
         trees.select(params, where)
         return jax.vmap(lambda key: estimator.init(stream_key(key, Stream.INIT), params, where))(keys)
@@ -115,12 +159,16 @@ def start_logits(
         if given is None:
             return None
         given = jnp.asarray(given)
+        if not jnp.issubdtype(given.dtype, jnp.floating) or not bool(jnp.all(jnp.isfinite(given))):
+            raise ValueError(
+                f"logits leaf {path!r} of dtype {given.dtype} must hold finite floats, as est.init gives."
+            )
         if given.shape not in (weight.shape, (runs, *weight.shape)):
             raise ValueError(
                 f"logits leaf {path!r} has shape {given.shape}, expected {weight.shape}, "
                 f"or with the runs {(runs, *weight.shape)}."
             )
-        return jnp.broadcast_to(given, (runs, *weight.shape))
+        return jnp.broadcast_to(given.astype(jnp.float32), (runs, *weight.shape))
 
     try:
         jax.tree.map(lambda weight, given: None, params, logits)
@@ -145,7 +193,10 @@ def split_trainable(logits: Logits, trainable: PyTree | str | None) -> tuple[Log
         chosen = trees.map_with_path(lambda path, _: pattern.fullmatch(path) is not None, logits)
     else:
         try:
-            chosen = jax.tree.map(lambda _, t: bool(t), logits, trainable)
+            # The tree may mirror the params, and so say something of leaves that are not masked.
+            chosen = jax.tree.map(
+                lambda x, t: None if x is None else bool(t), logits, trainable, is_leaf=lambda x: x is None
+            )
         except ValueError as error:
             raise ValueError(f"trainable does not mirror the masked params: {error}") from error
     if not any(jax.tree.leaves(chosen)):

@@ -13,20 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array
 
 from jaxmod.train.axes import Axes, over
 from jaxmod.train.randomness import Stream, step_keys, stream_key
 from jaxmod.train.steps import Step
 from jaxmod.train.tasks import Draw
-from jaxmod.types import Batch, Metrics
+from jaxmod.types import Batch, Metrics, Params
 from jaxmod.workdir import Stage
 from jaxmod.writers import Progress
 
-__all__ = ["NonFiniteError", "Program", "fit"]
+__all__ = ["NonFiniteError", "Program", "fit", "observer"]
 
 
 class NonFiniteError(FloatingPointError):
-    """A run turned NaN or infinite. The last checkpoint still holds all runs."""
+    """A run turned NaN or infinite. With a workdir, the last checkpoint still holds all runs."""
 
 
 class Program(NamedTuple):
@@ -74,6 +75,21 @@ def _train_chunk(
 
 
 _compiled_chunk = jax.jit(_train_chunk, static_argnums=(0, 1), donate_argnums=2)
+
+
+@functools.lru_cache(maxsize=64)
+def observer(
+    params_of: Callable[[dict[str, Any], Any], Params],
+    evaluate: Callable[[Params, Batch], dict[str, Array]] | None,
+) -> Callable[[dict[str, Any], Any, Batch], Metrics]:
+    """Returns `observe(inputs, state, batch)`: the means of what `evaluate` says of each example."""
+
+    def observe(inputs: dict[str, Any], state: Any, batch: Batch) -> Metrics:
+        if evaluate is None:
+            return {}
+        return {name: jnp.mean(x) for name, x in evaluate(params_of(inputs, state), batch).items()}
+
+    return observe
 
 
 def fit(
@@ -150,7 +166,7 @@ def _check_finite(metrics: Mapping[str, Any], names: tuple[str, ...], start: int
         where = ", ".join(f"run {run}, task {names[task]!r}" for run, task in np.argwhere(bad)[:10])
         raise NonFiniteError(
             f"the loss or the state is not finite in {where}, between steps {start} and {end}. "
-            "Lower the learning rate or look at the data of that task; the last checkpoint is good."
+            "Lower the learning rate or look at the data of that task. A workdir's last checkpoint is good."
         )
 
 

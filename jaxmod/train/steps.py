@@ -29,6 +29,7 @@ __all__ = [
     "make_joint_step",
     "make_mask_step",
     "with_all_keys",
+    "without_state",
 ]
 
 _CACHED = functools.lru_cache(maxsize=64)
@@ -69,35 +70,49 @@ def with_all_keys(loss_fn: Callable[..., Any], has_aux: bool) -> Callable[..., t
     return loss
 
 
+@_CACHED
+def without_state(loss_fn: Callable[[Params, Batch, Key[Array, ""]], Array]) -> Callable[..., Any]:
+    """Returns the `dense_loss` of a network whose layers carry nothing along."""
+
+    def dense_loss(params: Params, model_state: Any, batch: Batch, key: Key[Array, ""]):
+        return loss_fn(params, batch, key), (model_state, {})
+
+    return dense_loss
+
+
 def combine(trained: Logits, held: Logits) -> Logits:
     """Returns the logits of both trees: trained where there are any, else held."""
     return jax.tree.map(lambda t, h: h if t is None else t, trained, held, is_leaf=lambda x: x is None)
 
 
-def _masked_loss(
-    loss_fn: Callable[..., tuple[Array, Metrics]],
-    estimator: Estimator,
-    num_samples: int,
-    mode: Mode,
+def _masked_objective(
+    loss_fn: Callable[..., Any], estimator: Estimator, num_samples: int, mode: Mode, has_aux: bool
 ) -> Callable[..., tuple[Float[Array, ""], Metrics]]:
-    """Returns the mean loss of `num_samples` sampled masks, each on its part of the batch.
+    """Returns the mean loss of sampled masks, each on its part of the batch, plus `alpha * penalty`.
 
-    The batch is cut into contiguous parts (Csordas et al. 2021, section 3; reference 1.4).
+    The batch is cut into contiguous parts (Csordas et al. 2021, section 3).
     """
 
-    def one(key: Array, part: Batch, params: Params, logits: Logits, loss_key: Array, shared: Array):
-        module = masks.apply_mask(params, estimator.sample(key, logits))
-        return loss_fn(module, part, loss_key, shared)
+    per_sample_loss = with_all_keys(loss_fn, has_aux)
 
-    def mean_loss(params: Params, logits: Logits, batch: Batch, keys: StepKeys):
+    def one(key: Array, part: Batch, params: Params, logits: Logits, loss_key: Array, shared: Array):
+        return per_sample_loss(
+            masks.apply_mask(params, estimator.sample(key, logits)), part, loss_key, shared
+        )
+
+    def objective(
+        params: Params, trained: Logits, held: Logits | None, alpha: Array, batch: Batch, keys: StepKeys
+    ):
         noise_keys = jax.random.split(keys.noise, num_samples)
         loss_keys = jax.random.split(keys.loss, num_samples)
         parts = jax.tree.map(lambda x: x.reshape(num_samples, -1, *x.shape[1:]), batch)
+        logits = trained if held is None else combine(trained, held)
         per_sample = over(one, mode, (0, 0, None, None, 0, None))
         losses, metrics = per_sample(noise_keys, parts, params, logits, loss_keys, keys.shared)
-        return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
+        loss = jnp.mean(losses)
+        return loss + alpha * estimator.penalty(trained), {"loss": loss, **jax.tree.map(jnp.mean, metrics)}
 
-    return mean_loss
+    return objective
 
 
 @_CACHED
@@ -115,15 +130,13 @@ def make_mask_step(
     `params`, `alpha`, `learning_rate`, and `held`: logits that are sampled but not trained.
     The gradient is clipped over the trained logits only.
     """
-    mean_loss = _masked_loss(with_all_keys(loss_fn, has_aux), estimator, num_samples, mode)
+    objective = _masked_objective(loss_fn, estimator, num_samples, mode, has_aux)
     tx = optax.with_extra_args_support(optimizer)
 
     def step(inputs: dict[str, Any], state: MaskState, batch: Batch, keys: StepKeys):
-        def objective(logits: Logits):
-            loss, metrics = mean_loss(inputs["params"], combine(logits, inputs["held"]), batch, keys)
-            return loss + inputs["alpha"] * estimator.penalty(logits), {"loss": loss, **metrics}
-
-        grads, metrics = jax.grad(objective, has_aux=True)(state.logits)
+        grads, metrics = jax.grad(objective, argnums=1, has_aux=True)(
+            inputs["params"], state.logits, inputs["held"], inputs["alpha"], batch, keys
+        )
         updates, opt_state = tx.update(
             grads, state.opt_state, state.logits, learning_rate=inputs["learning_rate"]
         )
@@ -136,13 +149,18 @@ def make_mask_step(
 def make_dense_step(dense_loss: Callable[..., Any], optimizer: optax.GradientTransformation) -> Step:
     """Returns the step that trains the weights themselves, without masks.
 
-    `dense_loss(params, model_state, batch, key) -> (loss, (model_state, metrics))`.
+    `dense_loss(params, model_state, batch, key) -> (loss, (model_state, metrics))`, with a further
+    parameter `shared_key` if it has one of that name.
     """
+    wants_shared = "shared_key" in inspect.signature(dense_loss).parameters
 
     def step(inputs: dict[str, Any], state: DenseState, batch: Batch, keys: StepKeys):
         del inputs
         grad_fn = jax.value_and_grad(dense_loss, has_aux=True)
-        (loss, (model_state, metrics)), grads = grad_fn(state.params, state.model_state, batch, keys.loss)
+        extra = {"shared_key": keys.shared} if wants_shared else {}
+        (loss, (model_state, metrics)), grads = grad_fn(
+            state.params, state.model_state, batch, keys.loss, **extra
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return DenseState(params, model_state, opt_state), {"loss": loss, **metrics}
@@ -165,17 +183,14 @@ def make_joint_step(
     before clipping, so that with a fresh Adam they stay exactly as they are. The optimizer runs over
     the pair `(params, logits)`.
     """
-    mean_loss = _masked_loss(with_all_keys(loss_fn, has_aux), estimator, num_samples, mode)
+    objective = _masked_objective(loss_fn, estimator, num_samples, mode, has_aux)
     tx = optax.with_extra_args_support(optimizer)
 
     def step(inputs: dict[str, Any], state: JointState, batch: Batch, keys: StepKeys):
-        def objective(trained: tuple[Params, Logits]):
-            params, logits = trained
-            loss, metrics = mean_loss(params, logits, batch, keys)
-            return loss + inputs["alpha"] * estimator.penalty(logits), {"loss": loss, **metrics}
-
+        (weight_grads, logit_grads), metrics = jax.grad(objective, argnums=(0, 1), has_aux=True)(
+            state.params, state.logits, None, inputs["alpha"], batch, keys
+        )
         trained = (state.params, state.logits)
-        (weight_grads, logit_grads), metrics = jax.grad(objective, has_aux=True)(trained)
         free = masks.apply_mask(weight_grads, masks.invert(inputs["used"]))
         updates, opt_state = tx.update(
             (free, logit_grads), state.opt_state, trained, learning_rate=inputs["learning_rate"]

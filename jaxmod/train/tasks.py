@@ -18,7 +18,7 @@ from jaxtyping import Array, Key, PyTree
 from jaxmod import trees
 from jaxmod.types import Batch
 
-__all__ = ["Draw", "Source", "check_rows", "make_source", "num_examples"]
+__all__ = ["Draw", "batch_shapes", "Source", "check_rows", "make_source", "num_examples"]
 
 Draw = Callable[[Key[Array, ""], dict[str, Array], Any, int], Batch]
 """`draw(key, task, pool, batch_size) -> batch`."""
@@ -34,6 +34,8 @@ class Source(NamedTuple):
     """What tells the tasks apart; leading tasks axis."""
     pool: Any
     """Arrays that all tasks share."""
+    functions: tuple[Callable[..., Batch], ...] = ()
+    """The tasks that are functions, by name; their batches are only known when they are called."""
 
 
 def num_examples(task: PyTree, name: str) -> int:
@@ -76,12 +78,15 @@ def make_source(tasks: Mapping[str, Any], data: PyTree | None = None) -> Source:
     if not tasks:
         raise ValueError("tasks is empty, expected at least one named task.")
     names = tuple(tasks)
+    for name in names:
+        if not isinstance(name, str) or "/" in name or not name:
+            raise ValueError(f"task name {name!r} must be a word without '/': it is part of paths in files.")
     pool = None if data is None else jax.tree.map(jnp.asarray, data)
     size = 0 if data is None else num_examples(data, "data")
     functions = [callable(task) for task in tasks.values()]
     if all(functions):
-        draw = _draw_from_functions(tuple(tasks.values()))
-        return Source(names, draw, {"index": jnp.arange(len(names))}, pool)
+        made = tuple(tasks.values())
+        return Source(names, _draw_from_functions(made), {"index": jnp.arange(len(names))}, pool, made)
     if any(functions):
         raise ValueError("tasks mixes functions and arrays; give every task in the same way.")
     if pool is not None:
@@ -98,8 +103,40 @@ def make_source(tasks: Mapping[str, Any], data: PyTree | None = None) -> Source:
     return Source(names, _draw_rows, task, contents)
 
 
+def batch_shapes(source: Source, batch_size: int) -> PyTree:
+    """Returns the shapes and dtypes of a batch, which are those of every task.
+
+    Raises:
+      ValueError: a task that is a function gives batches of another size, or unlike the first task's.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    if not source.functions:
+        task = jax.tree.map(lambda x: x[0], source.task)
+        return jax.eval_shape(lambda key: source.draw(key, task, source.pool, batch_size), key)
+    shapes = []
+    for name, f in zip(source.names, source.functions, strict=True):
+        call = functools.partial(_call, f, batch_size, _data_argument(f, source.pool))
+        shapes.append(jax.eval_shape(call, key))
+        if (got := num_examples(shapes[-1], name)) != batch_size:
+            raise ValueError(f"task {name!r}: sample_batch gave {got} examples when asked for {batch_size}.")
+        if jax.tree.structure(shapes[-1]) != jax.tree.structure(shapes[0]) or shapes[-1] != shapes[0]:
+            first = source.names[0]
+            raise ValueError(
+                f"tasks {first!r} and {name!r} give batches that differ: {shapes[0]} and {shapes[-1]}."
+            )
+    return shapes[0]
+
+
+def _data_argument(f: Callable[..., Batch], pool: Any) -> dict[str, Any]:
+    return {"data": pool} if "data" in inspect.signature(f).parameters else {}
+
+
+def _call(f: Callable[..., Batch], batch_size: int, extra: dict[str, Any], key: Key[Array, ""]) -> Batch:
+    return f(key, batch_size, **extra)
+
+
 def _draw_rows(key: Key[Array, ""], task: dict[str, Array], pool: Any, batch_size: int) -> Batch:
-    """Draws examples independently and with replacement (reference 1.11)."""
+    """Draws examples independently and with replacement, as the authors' code does."""
     rows = task["offset"] + jax.random.randint(key, (batch_size,), 0, task["size"])
     take = functools.partial(_take, rows=rows)
     if "rows" in pool:
@@ -113,15 +150,8 @@ def _take(x: Array, rows: Array) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def _draw_from_functions(functions: tuple[Callable[..., Batch], ...]) -> Draw:
-    takes_data = ["data" in inspect.signature(f).parameters for f in functions]
-
     def draw(key: Key[Array, ""], task: dict[str, Array], pool: Any, batch_size: int) -> Batch:
-        branches = [
-            functools.partial(f, batch_size=batch_size, data=pool)
-            if wants
-            else functools.partial(f, batch_size=batch_size)
-            for f, wants in zip(functions, takes_data, strict=True)
-        ]
+        branches = [functools.partial(_call, f, batch_size, _data_argument(f, pool)) for f in functions]
         return lax.switch(task["index"], branches, key)
 
     return draw

@@ -104,8 +104,7 @@ def test_a_key_adds_the_controls(setting, key):
     # Random masks: each run its own, the ones that the key gives, whatever the evaluation.
     random = table["random a"]["t"]["outputs"]
     assert not np.allclose(random[0], random[1])
-    keys = jax.random.split(jax.random.fold_in(key, 0), RUNS)
-    drawn = jm.random_mask_like(keys[1], pick(masks["a"], 1))
+    drawn = jm.random_mask_like(jax.random.fold_in(key, 1), pick(masks["a"], 1))
     assert_trees_close(pick(table["random a"]["t"], 1), by_hand(params, drawn, task), atol=1e-5)
 
     # Overlaps: of all pairs of task masks, the control not among them.
@@ -118,6 +117,14 @@ def test_a_key_adds_the_controls(setting, key):
         assert_trees_close(pick(overlap.chance, run), chance_overlap(a, b), rtol=1e-5)
         within = chance_overlap(a, b, masks["c"])
         assert_trees_close(pick(overlap.chance_in_control, run), within, rtol=1e-5)
+
+
+def test_controls_may_not_take_the_name_of_a_mask(setting, key):
+    params, mask = setting["params"][False], setting["mask"][False]
+    with pytest.raises(ValueError, match=r"\['not a'\] have names that the controls"):
+        jm.evaluate(tiny_evaluate, params, {"a": mask, "not a": mask}, {"t": tiny_data(count=8)}, key=key)
+    with pytest.raises(ValueError, match="'t' is a function"):
+        jm.evaluate(tiny_evaluate, params, {"a": mask}, {"t": lambda key, n: None})
 
 
 def test_overlaps_without_runs_or_control(setting, key):

@@ -16,7 +16,7 @@ from jaxmod.train import loops, steps
 from jaxmod.train.axes import Axes
 from jaxmod.train.loops import NonFiniteError, Program, fit
 from jaxmod.train.randomness import Stream, step_keys, stream_key
-from jaxmod.train.state import MaskState
+from jaxmod.train.state import JointState, MaskState
 from jaxmod.train.tasks import make_source
 from jaxmod.workdir import Workdir
 from tests.helpers import assert_trees_close, assert_trees_equal, tiny_data, tiny_loss, tiny_params
@@ -345,3 +345,33 @@ def scan_carries(jaxpr):
         for inner in jex.jaxprs_in_params(eqn.params):
             found += scan_carries(inner)
     return found
+
+
+def test_weights_and_masks_train_together_and_used_weights_stay():
+    key = jax.random.key(0)
+    params = tiny_params(key)
+    estimator, optimizer = jm.gumbel_sigmoid(), steps.clipped_adam(1.0)
+    logits = estimator.init(key, params)
+    used = jax.tree.map(lambda x: jax.random.bernoulli(jax.random.key(5), 0.5, x.shape), logits)
+    source = make_source({"task": tiny_data()})
+    step = steps.make_joint_step(tiny_loss, estimator, optimizer, 2, "unroll")
+    program = Program(
+        step, source.draw, lambda inputs, state, batch: {}, 16, 16, Axes("unroll", "map", "map")
+    )
+    state = JointState(params, logits, optimizer.init((params, logits)))
+    state, history = fit(
+        program,
+        jax.tree.map(lambda x: x[None, None], state),
+        runs={"key": key[None], "alpha": jnp.array([1e-5]), "learning_rate": jnp.array([1e-2])},
+        tasks=source.task,
+        shared={"pool": source.pool, "shared_key": jax.random.key(7), "used": used},
+        names=source.names,
+        steps=150,
+        chunk_steps=50,
+    )
+    assert history["loss"][0, 0, -1] < 0.7 * history["loss"][0, 0, 0]
+    for layer in ("layer_1", "output"):
+        before, after = params[layer]["kernel"], state.params[layer]["kernel"][0, 0]
+        taken = used[layer]["kernel"]
+        np.testing.assert_array_equal(after[taken], before[taken])
+        assert (after != before)[~taken].mean() > 0.9
