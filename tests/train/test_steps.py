@@ -106,7 +106,7 @@ def test_clipped_adam_is_optax_with_the_rate_as_an_argument(setting):
     for _ in range(3):
         updates, state = tx.update(grads, state, logits, learning_rate=3e-3)
         expected, expected_state = expected_tx.update(grads, expected_state, logits)
-    assert_trees_close(updates, expected, rtol=1e-6)
+        assert_trees_close(updates, expected, rtol=1e-6)
 
 
 def test_metrics_and_the_shared_key_reach_the_loss(setting):
