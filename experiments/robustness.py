@@ -98,7 +98,7 @@ PRESETS = {
         lstm_sizes=(16, 32, 64),
         noise_draws=64,
         seeds=1,
-        network_steps=5_000,
+        network_steps=8_000,
         network_learning_rate=3e-3,
         mask_steps=2_000,
         mask_learning_rate=3e-2,
@@ -210,7 +210,7 @@ def train_networks(lab: Lab, name: str = "network") -> Networks:
         return model.init(key, see({"digits": jnp.zeros((1, 4), int), "op": jnp.zeros(1, int)}))["params"]
 
     def predict(params, batch):
-        outputs = model.apply({"params": params}, see(batch))
+        outputs: Any = model.apply({"params": params}, see(batch))
         last = outputs if config.model == "fnn" else outputs[:, -1]
         return last.reshape(-1, 2, 10)
 
@@ -242,16 +242,16 @@ def find_masks(
     networks: Networks,
     name: str = "masks",
     tasks: Sequence[str] = ("control", "add", "mul"),
-    **settings: Any,
+    config: jm.MaskConfig | None = None,
 ) -> dict[str, jm.Found]:
-    """Returns the masks of the whole task and of each operation; `settings` are those of `MaskConfig`."""
+    """Returns the masks of the whole task and of each operation, trained as the lab's config says."""
     rows = split_by_operation(lab.train, whole="control")
     return jm.find_modules(
         networks.loss_fn,
         networks.params,
         {task: rows[task] for task in tasks},
         keys=networks.keys,
-        config=dataclasses.replace(mask_config(lab.config), **settings),
+        config=config or mask_config(lab.config),
         estimator=jm.gumbel_sigmoid(temperature=lab.config.temperature),
         data=lab.train,
         evaluate=networks.evaluate,
@@ -287,7 +287,7 @@ def measure(lab: Lab, networks: Networks, found: Mapping[str, jm.Found]) -> dict
     table = evaluate(lab, networks, {"unmasked": None, **masks}, tasks)
     right = {mask: {task: values["accuracy"] for task, values in row.items()} for mask, row in table.items()}
     overlap = table.overlaps["add", "mul"]
-    row = {
+    row: dict[str, Any] = {
         "network accuracy": right["unmasked"]["iid"],
         "control accuracy": right["control"]["iid"],
         "own accuracy": (right["add"]["add"] + right["mul"]["mul"]) / 2,
@@ -296,16 +296,17 @@ def measure(lab: Lab, networks: Networks, found: Mapping[str, jm.Found]) -> dict
         "sharing by chance": overlap.chance["total"].expected,
         "control density": jax.vmap(jm.density)(masks["control"]),
     }
-    return jax.tree.map(np.asarray, row)
+    return {name: np.asarray(x) for name, x in row.items()}
 
 
 def vary_together(lab: Lab, setting: str, values: Sequence[float]) -> list[dict[str, Any]]:
     """Returns a row for each value of a setting that the runs of one compiled program may differ in."""
     networks = train_networks(lab)
+    config = dataclasses.replace(mask_config(lab.config), **{setting: np.array(values)})
     per_seed = []
     for run in range(lab.config.seeds):
         network = networks.alone(run, copies=len(values))
-        found = find_masks(lab, network, f"masks of run {run}", **{setting: np.array(values)})
+        found = find_masks(lab, network, f"masks of run {run}", config=config)
         per_seed.append(measure(lab, network, found))
     return [{name: [row[name][i] for row in per_seed] for name in per_seed[0]} for i in range(len(values))]
 
@@ -350,7 +351,8 @@ def study_beta(lab: Lab) -> dict[str, Any]:
     control, shared = means(points, "control accuracy"), means(points, "total sharing")
     kept = control / means(points, "network accuracy")
     at, low, high = nearest(betas, chosen), int(np.argmin(betas)), int(np.argmax(betas))
-    about = kept[np.abs(np.log(np.array(betas) / chosen)) < np.log(2.1)]
+    about = kept[np.abs(np.log(np.array(betas) / betas[at])) < np.log(2.1)]
+    own = f"{kept[at]:.1%} with {betas[at]:g}"
     near = f"{len(about)} betas keep {min(about):.1%} to {max(about):.1%}"
     same = len(about) > 1 and min(about) >= 0.95
     fall = f"accuracy {control[high]:.3f} with {betas[high]:g}, {control[at]:.3f} with {betas[at]:g}"
@@ -360,9 +362,7 @@ def study_beta(lab: Lab) -> dict[str, Any]:
         "chosen": chosen,
         "points": points,
         "checks": [
-            check(
-                "the chosen beta keeps the accuracy", "above 95% (C.2)", f"{kept[at]:.1%}", kept[at] >= 0.95
-            ),
+            check("the chosen beta keeps the accuracy", "above 95% (C.2)", own, kept[at] >= 0.95),
             check("half and twice that beta as well", "it matters little (Fig. 8)", near, same),
             check("too large a beta loses weights that matter", "yes (C.2)", fall, lost),
             check("too small a beta lets more seem shared", "yes (C.2)", more, shared[low] > shared[at]),
@@ -399,20 +399,20 @@ def study_histogram(lab: Lab) -> dict[str, Any]:
     """Returns figure 7 for the control mask, and the accuracy before and after thresholding."""
     networks = train_networks(lab)
     control = find_masks(lab, networks, tasks=("control",))["control"]
+    estimator = jm.gumbel_sigmoid(temperature=lab.config.temperature)
     everything = {"iid": np.arange(len(lab.valid["op"]))}
 
     def accuracy(mask):
-        return np.asarray(
-            evaluate(lab, networks, {"control": mask}, everything)["control"]["iid"]["accuracy"]
-        )
+        table = evaluate(lab, networks, {"control": mask}, everything)
+        return np.asarray(table["control"]["iid"]["accuracy"])
 
     @jax.jit
-    def sample(keys):
-        drawn = jax.vmap(jm.gumbel_sigmoid(temperature=lab.config.temperature).sample)(keys, control.logits)
-        return jax.tree.map(lambda b: b > 0, drawn)
+    @jax.vmap
+    def sample(key, logits):
+        return jax.tree.map(lambda b: b > 0, estimator.sample(key, logits))
 
     keys = jax.vmap(lambda key: jax.random.split(key, SAMPLED_MASKS), out_axes=1)(lab.keys)
-    sampled = np.mean([accuracy(sample(of_runs)) for of_runs in keys], axis=0)
+    sampled = np.mean([accuracy(sample(of_runs, control.logits)) for of_runs in keys], axis=0)
     thresholded = accuracy(control.mask)
     expected = jax.vmap(jm.density)(jax.tree.map(jax.nn.sigmoid, control.logits))
     rows = [
@@ -501,20 +501,19 @@ def study_samples(lab: Lab) -> dict[str, Any]:
     batch = jax.tree.map(lambda x: x[: config.batch_size], lab.train)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def variance(num_samples, logits, params, batch):
+    def variance(num_samples, keys, logits, params, batch):
         def one(run):
             key, logits, params = run
             options = {"num_samples": num_samples, "draws": config.noise_draws, "estimator": estimator}
             return gradient_variance(key, networks.loss_fn, params, logits, batch, **options)["total"]
 
-        return lax.map(one, (lab.keys, logits, params))
+        return lax.map(one, (keys, logits, params))
 
     counts, rows = config.sample_counts, [{} for _ in config.sample_counts]
     start = jax.vmap(estimator.init)(lab.keys, networks.params)
     for when, logits in (("before", start), ("after", trained)):
-        single = variance(1, logits, networks.params, batch)
-        for row, count in zip(rows, counts, strict=True):
-            many = variance(count, logits, networks.params, batch)
+        single, *several = (variance(n, lab.keys, logits, networks.params, batch) for n in (1, *counts))
+        for row, many in zip(rows, several, strict=True):
             row[f"relative variance {when} training"] = many / single
     points = make_points(counts, rows)
     at, checks = nearest(counts, config.num_samples), []
