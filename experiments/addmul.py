@@ -63,8 +63,8 @@ class Config:
 
 
 PRESETS = {
-    "quick": Config(hidden=SIZES["small"], seeds=1, network_steps=8_000, mask_steps=7_000),
-    "cpu": Config(hidden=SIZES["small"], seeds=3),
+    "quick": Config(hidden=SIZES["small"], seeds=1, network_steps=8_000, mask_steps=10_000),
+    "cpu": Config(hidden=SIZES["small"], lstm_hidden=128, seeds=3),
     "paper": Config(),
 }
 

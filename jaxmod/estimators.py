@@ -2,18 +2,20 @@
 
 import functools
 import math
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from jaxmod import noise, trees
+from jaxmod import trees
+from jaxmod.noise import Generator, uniform
 from jaxmod.types import BinaryMask, Estimator, Logits, Mask, Params, Where
 
 __all__ = ["gumbel_sigmoid"]
 
 
-def gumbel_sigmoid(temperature: float = 1.0, init: float = 2.0) -> Estimator:
+def gumbel_sigmoid(temperature: float = 1.0, init: float = 2.0, noise: Generator = "mix32") -> Estimator:
     """Returns the estimator of Csordas et al. 2021, section 3: hard Gumbel-sigmoid samples.
 
     A weight with logit `l` is kept with probability `sigmoid(l)`, whatever the temperature:
@@ -27,19 +29,24 @@ def gumbel_sigmoid(temperature: float = 1.0, init: float = 2.0) -> Estimator:
     Args:
       temperature: scales the gradient only; 1 in the paper.
       init: the initial logit. 2.0 keeps a weight with probability 0.88.
+      noise: `"mix32"`, cheap bits that fuse into the product with the weights, or `"jax"`, the bits of
+        `jax.random` for the generator of the key (`jaxmod.noise`).
 
     Raises:
-      ValueError: the temperature is not positive and finite, or the initial logit is not finite.
+      ValueError: the temperature is not positive and finite, the initial logit is not finite, or there
+        is no such noise.
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}.")
     if not math.isfinite(init):
         raise ValueError(f"init must be a finite logit, got {init}.")
-    return _gumbel_sigmoid(float(temperature), float(init))
+    if noise not in get_args(Generator):
+        raise ValueError(f"noise must be one of {', '.join(get_args(Generator))}, got {noise!r}.")
+    return _gumbel_sigmoid(float(temperature), float(init), noise)
 
 
 @functools.cache  # on floats by position, so that `1` and `temperature=1.0` give the same object
-def _gumbel_sigmoid(temperature: float, init: float) -> Estimator:
+def _gumbel_sigmoid(temperature: float, init: float, generator: Generator) -> Estimator:
     def init_fn(key: Key[Array, ""], params: Params, where: Where = trees.DEFAULT_WHERE) -> Logits:
         del key  # every logit starts at the same constant
         return jax.tree.map(
@@ -49,7 +56,7 @@ def _gumbel_sigmoid(temperature: float, init: float) -> Estimator:
         )
 
     def sample_fn(key: Key[Array, ""], logits: Logits) -> Mask:
-        one = functools.partial(_straight_through, temperature)
+        one = functools.partial(_straight_through, temperature, generator)
         return jax.tree.map(one, trees.split_keys(key, logits), logits)
 
     def threshold_fn(logits: Logits) -> BinaryMask:
@@ -58,33 +65,34 @@ def _gumbel_sigmoid(temperature: float, init: float) -> Estimator:
     def penalty_fn(logits: Logits) -> Float[Array, ""]:
         return trees.tree_sum(jnp.sum, logits)
 
-    name = f"gumbel_sigmoid(temperature={temperature}, init={init})"
+    name = f"gumbel_sigmoid(temperature={temperature}, init={init}, noise={generator!r})"
     return Estimator(name, init_fn, sample_fn, threshold_fn, penalty_fn)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _straight_through(
-    temperature: float, key: Key[Array, ""], logits: Float[Array, "..."]
+    temperature: float, generator: Generator, key: Key[Array, ""], logits: Float[Array, "..."]
 ) -> Float[Array, "..."]:
     # s > 1/2 is u > sigmoid(-l): no logarithm, and sigmoid(-l) serves all samples of a step.
     del temperature
-    return (noise.uniform(key, logits.shape) > jax.nn.sigmoid(-logits)).astype(logits.dtype)
+    return (uniform(key, logits.shape, generator) > jax.nn.sigmoid(-logits)).astype(logits.dtype)
 
 
 def _forward(
-    temperature: float, key: Key[Array, ""], logits: Float[Array, "..."]
+    temperature: float, generator: Generator, key: Key[Array, ""], logits: Float[Array, "..."]
 ) -> tuple[Float[Array, "..."], tuple[Key[Array, ""], Float[Array, "..."]]]:
     # The noise is not kept but drawn again in the backward pass: arithmetic is cheaper than memory.
-    return _straight_through(temperature, key, logits), (key, logits)
+    return _straight_through(temperature, generator, key, logits), (key, logits)
 
 
 def _backward(
     temperature: float,
+    generator: Generator,
     residuals: tuple[Key[Array, ""], Float[Array, "..."]],
     grad: Float[Array, "..."],
 ) -> tuple[None, Float[Array, "..."]]:
     key, logits = residuals
-    u = noise.uniform(key, logits.shape)
+    u = uniform(key, logits.shape, generator)
     if temperature == 1:
         # s (1 - s) without logarithms: with e = exp(-|l|), and v = u or 1 - u by the sign of l,
         # it is e v (1 - v) / (v + e (1 - v))^2, accurate to rounding for every l.

@@ -1,22 +1,51 @@
-"""Random bits that XLA can fuse into the kernel that uses them.
+"""Random numbers that XLA can fuse into the kernel that uses them.
 
-`jax.random.bits` with the default Threefry-2x32 generator runs as a loop on the CPU, so its bits
-make a round trip through memory: they cost about ten times the weights they mask. The same function
-of (key, index of the element), written out, is plain elementwise arithmetic. `bits` returns
-exactly the bits of `jax.random.bits`; other generators are passed on to JAX.
+Generators that run as a loop, as those of `jax.random` do on the CPU, send their bits through memory: they
+cost ten times the weights they mask. Written out as elementwise arithmetic on (key, index of the element),
+the noise is computed where it is used and never stored. Two generators are written so:
+
+`mix32` is our own, the cheapest: three multiplications. `docs/noise.md` has its tests.
+`bits` gives exactly the bits of `jax.random.bits` (Threefry-2x32), at four times the arithmetic.
 """
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
-__all__ = ["bits", "uniform"]
+__all__ = ["Generator", "bits", "mix32", "uniform"]
+
+Generator = Literal["mix32", "jax"]
+"""`mix32`, or the generator of the key, as `jax.random` has it."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+
+
+def mix32(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """Returns 32 random bits per element: a hash of the element's index under two words drawn from the key.
+
+    Three rounds of multiply and xor-shift whose constants mix all bits (Ettinger, "triple32", found by
+    search for the least avalanche bias), a word of the key added before the first and the second. The words
+    are themselves drawn with the key's generator, so that neighbouring keys have nothing in common.
+
+    For a fixed key this is a bijection of the index: within one leaf no two of the 2**32 words are the same.
+
+    Raises:
+      ValueError: 2**32 elements or more.
+    """
+    if math.prod(shape) >= 2**32:
+        raise ValueError(f"a leaf of shape {shape} has 2**32 elements or more; use noise='jax'.")
+    first, second = bits(key, (2,))
+    x = _flat_index(shape) + first
+    x = (x ^ (x >> 17)) * jnp.uint32(0xED5AD4BB)
+    x = x + second
+    x = (x ^ (x >> 11)) * jnp.uint32(0xAC4C1B51)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x31848BAB)
+    return x ^ (x >> 14)
 
 
 def bits(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
@@ -42,13 +71,16 @@ def bits(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     return x0 ^ x1
 
 
-def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+def uniform(
+    key: Key[Array, ""], shape: tuple[int, ...], generator: Generator = "mix32"
+) -> Float[Array, "..."]:
     """Returns float32 numbers strictly inside (0, 1), symmetric about 1/2.
 
     23 bits and half a step, `u = (k + 1/2) / 2**23`: `u` and `1 - u` are both exact, and neither is
     ever 0, so that `log(u)` and `log(1 - u)` are finite.
     """
-    return ((bits(key, shape) >> 9).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-23)
+    words = mix32(key, shape) if generator == "mix32" else bits(key, shape)
+    return ((words >> 9).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-23)
 
 
 def _flat_index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:

@@ -192,7 +192,7 @@ def test_gumbel_sigmoid_equal_arguments_give_the_same_object():
 
 
 def test_gumbel_sigmoid_name_carries_the_hyperparameters():
-    assert gumbel_sigmoid(0.5, 1.0).name == "gumbel_sigmoid(temperature=0.5, init=1.0)"
+    assert gumbel_sigmoid(0.5, 1.0).name == "gumbel_sigmoid(temperature=0.5, init=1.0, noise='mix32')"
     assert gumbel_sigmoid(1, 2).name == gumbel_sigmoid(1.0, 2.0).name
 
 

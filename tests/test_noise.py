@@ -60,7 +60,7 @@ def test_the_largest_and_smallest_uniform(key, monkeypatch):
     half = 2**22
     words = [0, 1, half - 1, half, 2**23 - 2, 2**23 - 1]
     patterns = jnp.array([word << 9 for word in words], jnp.uint32)
-    monkeypatch.setattr(noise, "bits", lambda key, shape: patterns)
+    monkeypatch.setattr(noise, "mix32", lambda key, shape: patterns)
     u = noise.uniform(key, (6,))
     assert u.dtype == jnp.float32
     assert float(u[0]) == 2.0**-24 and float(u[-1]) == 1 - 2.0**-24

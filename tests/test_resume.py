@@ -50,7 +50,7 @@ def test_a_folder_holds_config_metrics_checkpoints_and_masks(finished):
     )
     config = json.loads((folder / "config.json").read_text())
     assert config["config"]["steps"] == 6 and config["config"]["beta"] == 1e-4
-    assert config["estimator"] == "gumbel_sigmoid(temperature=1.0, init=2.0)"
+    assert config["estimator"] == "gumbel_sigmoid(temperature=1.0, init=2.0, noise='mix32')"
     assert config["key_impl"] == "threefry2x32"
     assert config["masked"] == ["layer_1/kernel", "output/kernel"] and config["tasks"] == [
         "forward",
@@ -239,7 +239,7 @@ class Child:
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_and_restarted_the_end_is_the_same_bit_for_bit(tmp_path, kills):
-    moments, chunks = random.Random(5), 4 * kills
+    moments, chunks = random.Random(5), 30 * kills  # too many for the kills to come too late
 
     def start(folder):
         return Child(tmp_path / folder, chunks, tmp_path / f"{folder}.npz", tmp_path / "cache")
