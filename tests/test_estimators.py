@@ -1,16 +1,24 @@
 """The contract of every estimator over one table, then what each promises of its own."""
 
+import inspect
+
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
+from scipy import integrate, special
 
-from jaxmod import masks, noise, trees
+from jaxmod import estimators, masks, noise, trees
 from jaxmod.estimators import gumbel_sigmoid
 
-ESTIMATORS = [gumbel_sigmoid(), gumbel_sigmoid(temperature=0.5, init=0.0)]
+ESTIMATORS = [
+    gumbel_sigmoid(),
+    gumbel_sigmoid(temperature=0.5, init=0.0),
+    gumbel_sigmoid(noise="jax"),
+    gumbel_sigmoid(rao_blackwell=True),
+]
 each_estimator = pytest.mark.parametrize("est", ESTIMATORS, ids=lambda est: est.name)
 
 
@@ -161,6 +169,77 @@ def test_gumbel_sigmoid_gradient_is_that_of_the_soft_sample(key, temperature):
     wanted = np.asarray(upstream, np.float64) * soft
     # Where the slope itself is below float32's normal numbers, 0 is the right answer.
     np.testing.assert_allclose(grad, wanted, rtol=1e-5, atol=4 * float(np.finfo(np.float32).tiny))
+
+
+def mean_slope(logit, kept):
+    """E[s (1 - s) | b] by quadrature: over x = l + logistic noise, above 0 if kept, else below."""
+
+    def integrand(x):
+        return special.expit(x) * special.expit(-x) * special.expit(x - logit) * special.expit(logit - x)
+
+    ends = (0, 120) if kept else (-120, 0)
+    inside = [p for p in (logit, 0.0) if ends[0] < p < ends[1]]
+    value, _ = integrate.quad(integrand, *ends, points=inside or None, epsabs=0, epsrel=1e-10, limit=500)
+    return value / special.expit(logit if kept else -logit)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_rao_blackwell_gradient_is_the_mean_of_the_soft_one_given_the_sample(key, kept):
+    logits = np.array([-50, -20, -7, -2, -0.86, -0.84, -0.3, -1e-3, 0, 1e-3, 0.3, 0.84, 0.86, 2, 7, 20, 50])
+    given_x = {"w": jnp.broadcast_to(jnp.asarray(logits, jnp.float32)[:, None], (len(logits), 64))}
+    patterns = jnp.full((len(logits), 64), 1 - 2**-24 if kept else 2**-24, jnp.float32)
+    est = gumbel_sigmoid(rao_blackwell=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimators, "uniform", lambda *_: patterns)
+        grad = np.asarray(jax.grad(lambda x: total(est.sample(key, x)))(given_x)["w"])[:, 0]
+    for logit, g in zip(logits, grad, strict=True):
+        if kept == (logit > -16) or abs(logit) < 16:  # the other sample never occurs in float32
+            np.testing.assert_allclose(g, mean_slope(float(np.float32(logit)), kept), rtol=1e-5)
+
+
+def test_rao_blackwell_samples_the_same_masks_with_the_same_mean_gradient_and_less_variance(key):
+    n = 2**16
+    logits = jnp.linspace(-4, 4, 9)
+    stacked = {"w": jnp.broadcast_to(logits, (n, 9))}
+    plain, better = gumbel_sigmoid(), gumbel_sigmoid(rao_blackwell=True)
+    assert equal(plain.sample(key, stacked), better.sample(key, stacked))
+
+    def gradients(est):
+        # What follows depends on the mask: here on its square and on itself.
+        loss = lambda x: jnp.sum(jnp.square(est.sample(key, x)["w"] - 0.3))  # noqa: E731
+        return np.asarray(jax.grad(loss)(stacked)["w"], np.float64)
+
+    one, other = gradients(plain), gradients(better)
+    error = np.sqrt((one.var(0) + other.var(0)) / n)
+    assert (np.abs(one.mean(0) - other.mean(0)) < 4 * error).all()
+    assert (other.var(0) < one.var(0)).all()
+
+
+def test_rao_blackwell_needs_temperature_one():
+    with pytest.raises(ValueError, match=r"temperature 1 only, got 0\.5"):
+        gumbel_sigmoid(0.5, rao_blackwell=True)
+
+
+def test_gumbel_sigmoid_refuses_unknown_noise():
+    unchecked = inspect.unwrap(gumbel_sigmoid)  # the test run's type check would come first
+    with pytest.raises(ValueError, match="noise must be one of mix32, jax, got 'mix'"):
+        unchecked(noise="mix")  # pyright: ignore[reportArgumentType]
+
+
+def test_the_straight_through_gradient_beside_finite_differences_of_the_expectation(key):
+    # Linear in the mask, the true gradient of the expectation is w p (1 - p); straight-through has
+    # w E[s (1 - s)] instead: of the same sign and within a factor, which is all it promises.
+    n, logits, w = 2**18, jnp.linspace(-3, 3, 7), jnp.linspace(-1, 2, 7)
+    stacked = jnp.broadcast_to(logits, (n, 7))
+    for est in (gumbel_sigmoid(), gumbel_sigmoid(rao_blackwell=True)):
+        grad = jax.grad(lambda x, est=est: jnp.sum(w[None] * est.sample(key, {"w": x})["w"]) / n)(
+            stacked
+        ).sum(0)
+        step = 0.5
+        up, down = (est.sample(key, {"w": stacked + d})["w"].mean(0) for d in (step / 2, -step / 2))
+        difference = w * (up - down) / step
+        ratio = np.asarray(grad / difference)[np.asarray(w) != 0]
+        assert (ratio > 0.4).all() and (ratio < 3).all()
 
 
 def test_gumbel_sigmoid_sample_is_the_soft_sample_rounded(key):

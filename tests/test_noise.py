@@ -1,4 +1,4 @@
-"""The written-out Threefry against JAX's own, and the uniforms made from its bits."""
+"""The written-out Threefry against JAX's own, mix32 against what a bad generator would show, the uniforms."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from jaxmod import noise
+from jaxmod.estimators import gumbel_sigmoid
 
 SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 4), (1, 1, 1, 6), (0,), (3, 0, 2), (4099,)]
 
@@ -53,6 +54,127 @@ def test_the_older_threefry_is_passed_on(key):
         old = jax.random.bits(key, (3, 5))
         np.testing.assert_array_equal(noise.bits(key, (3, 5)), old)
     assert not np.array_equal(noise.bits(key, (3, 5)), old)
+
+
+def words(key):
+    return np.asarray(jax.random.bits(key, (2,)))
+
+
+def mixed(index, first, second):
+    """mix32 in NumPy."""
+    x = index.astype(np.uint32) + first
+    x = (x ^ (x >> np.uint32(17))) * np.uint32(0xED5AD4BB) + second
+    x = (x ^ (x >> np.uint32(11))) * np.uint32(0xAC4C1B51)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x31848BAB)
+    return x ^ (x >> np.uint32(14))
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "philox4x32"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_mix32_is_what_it_says(shape, impl):
+    key = jax.random.key(4, impl=impl)
+    index = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(noise.mix32(key, shape), mixed(index, *words(key)))
+
+
+def test_mix32_under_vmap_and_scan(key):
+    keys = jax.random.split(key, 6).reshape(2, 3)
+    one_by_one = [[noise.mix32(k, (4, 5)) for k in row] for row in keys]
+    ours = jax.jit(jax.vmap(jax.vmap(lambda k: noise.mix32(k, (4, 5)))))(keys)
+    np.testing.assert_array_equal(ours, jnp.array(one_by_one))
+    _, scanned = jax.lax.scan(lambda carry, k: (carry, noise.mix32(k, (4, 5))), None, keys[0])
+    np.testing.assert_array_equal(scanned, jnp.array(one_by_one[0]))
+
+
+def test_mix32_refuses_what_its_index_cannot_count(key):
+    with pytest.raises(ValueError, match=r"\(65536, 65536\) has 2\*\*32 elements"):
+        noise.mix32(key, (2**16, 2**16))
+
+
+def test_mix32_has_no_word_twice_in_a_leaf(key):
+    assert len(np.unique(noise.mix32(key, (2**20,)))) == 2**20
+
+
+def test_mix32_over_1e8_draws_is_uniform_and_serially_independent(key):
+    # 24 leaves of 2**22 words: cells of each byte, pairs of neighbours, and products at several lags.
+    size, leaves, lags = 2**22, 24, (1, 2, 64, 2000)
+    draw = jax.jit(noise.mix32, static_argnums=1)
+    cells, pairs, products = np.zeros((4, 256)), np.zeros(256), np.zeros(len(lags))
+    for leaf in jax.random.split(key, leaves):
+        x = np.asarray(draw(leaf, (size,)))
+        cells += [np.bincount(byte, minlength=256) for byte in x.view(np.uint8).reshape(-1, 4).T]
+        nibble = (x >> 28).astype(np.uint8)
+        pairs += np.bincount(16 * nibble[:-1] + nibble[1:], minlength=256)
+        u = x.astype(np.float32) * np.float32(2.0**-32) - np.float32(0.5)
+        products += [np.dot(u[:-lag], u[lag:]) for lag in lags]
+    n = size * leaves
+    assert n > 1e8
+    for table in (*cells, pairs):
+        assert 1e-4 < stats.chisquare(table).pvalue < 1 - 1e-4
+    assert np.abs(products / (np.sqrt(n) / 12)).max() < 4.5  # a product of two has standard deviation 1/12
+
+
+def related_keys(key):
+    """Pairs of keys that training brings together: samples, leaves, steps, runs, tasks; and neighbours."""
+    split = jax.random.split(key, 4)
+    step = [jax.random.fold_in(key, i) for i in range(2)]
+    return {
+        "samples": (split[0], split[1]),
+        "leaves": tuple(jax.random.split(split[0], 2)),
+        "a sample and its leaf": (split[0], jax.random.split(split[0], 2)[0]),
+        "steps": tuple(step),
+        "samples of neighbouring steps": (jax.random.split(step[0])[0], jax.random.split(step[1])[0]),
+        "seeds": (jax.random.key(0), jax.random.key(1)),
+        "far seeds": (jax.random.key(0), jax.random.key(2**31)),
+        "neighbouring low words": tuple(jax.random.wrap_key_data(jnp.array([[7, 8], [7, 9]], jnp.uint32))),
+        "neighbouring high words": tuple(jax.random.wrap_key_data(jnp.array([[7, 8], [6, 8]], jnp.uint32))),
+    }
+
+
+@pytest.mark.parametrize("name", related_keys(jax.random.key(0)))
+def test_mix32_of_related_keys_is_independent(key, name):
+    # Cells of both high nibbles, at the same index and one apart; and bit against bit.
+    one, other = (np.asarray(noise.mix32(k, (2**18,))) for k in related_keys(key)[name])
+    for x, y in ((one, other), (one[1:], other[:-1])):
+        table = np.bincount(16 * (x >> 28) + (y >> 28), minlength=256)
+        assert 1e-4 < stats.chisquare(table).pvalue
+    n = len(one)
+    bits = [
+        ((x[:, None] >> np.arange(32, dtype=np.uint32)) & 1).astype(np.float32) - 0.5 for x in (one, other)
+    ]
+    z = bits[0].T @ bits[1] * 4 / np.sqrt(n)
+    assert np.abs(z).max() < 5.2  # the largest of 1024 normal numbers
+
+
+@pytest.mark.parametrize("part", ["index", "first", "second"])
+def test_mix32_avalanche(part):
+    # Each bit of the index and of both words of the key flips each bit of the result half the time.
+    n = 2**16
+    random = np.random.default_rng(0)
+    given = {name: random.integers(0, 2**32, n, dtype=np.uint32) for name in ("index", "first", "second")}
+    given["index"] = np.arange(n, dtype=np.uint32)
+    with np.errstate(over="ignore"):
+        before = mixed(*given.values())
+        for bit in range(32):
+            after = mixed(*(given | {part: given[part] ^ np.uint32(1 << bit)}).values())
+            flips = (((before ^ after)[:, None] >> np.arange(32, dtype=np.uint32)) & 1).mean(0)
+            # The high bits of the second word pass one multiplication less: 1% off, and they are never
+            # flipped alone, for both words are drawn.
+            np.testing.assert_allclose(flips, 0.5, atol=0.02 if part == "second" else 0.0105)
+
+
+def test_a_weight_is_kept_with_the_probability_of_its_logit(key):
+    p = np.array([1e-4, 1e-3, 0.1, 0.5, 0.88, 1 - 1e-3, 1 - 1e-4])
+    logits = {"w": jnp.repeat(jnp.asarray(np.log(p / (1 - p)), jnp.float32)[:, None], 2**20, axis=1)}
+
+    @jax.jit
+    def kept(key, logits):
+        return jnp.sum(gumbel_sigmoid().sample(key, logits)["w"] > 0, axis=1)
+
+    total = sum(np.asarray(kept(k, logits)) for k in jax.random.split(key, 16))
+    n = 2**24
+    assert np.abs((total - n * p) / np.sqrt(n * p * (1 - p))).max() < 4
 
 
 def test_the_largest_and_smallest_uniform(key, monkeypatch):
