@@ -4,9 +4,13 @@ Orbax restores a flipped bit silently, and meets a damaged index with tracebacks
 So `manifest.json` holds a CRC32 per array and per file: the files are checked before Orbax reads
 them, the arrays after. A checkpoint gets its name when all of it is on the disk, the last two are
 kept, and a damaged one is passed over in favour of the one before.
+
+With several hosts the folder is on storage that all of them share. Every host writes its part of the arrays
+and says their CRC32; host 0 does the rest. Any number of hosts can read it again, and all read the same one.
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -24,7 +28,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from jaxmod import files, trees
+from jaxmod import files, hosts, trees
+from jaxmod.train import devices
 
 __all__ = ["restore_latest", "save"]
 
@@ -43,27 +48,39 @@ def save(directory: str | os.PathLike[str], step: int, tree: PyTree) -> None:
     steps: a run that went back to an earlier step has given them up.
 
     Args:
-      directory: holds the checkpoints of one thing and is written by one process at a time.
+      directory: holds the checkpoints of one thing and is written by one study at a time.
       step: what `restore_latest` will return with the tree.
-      tree: JAX or NumPy arrays; `None` leaves are fine.
+      tree: JAX or NumPy arrays; `None` leaves are fine. Every host gives its tree; what is not spread
+        over them is taken from host 0.
 
     Raises:
       OSError: the checkpoint could not be written, because the disk is full for instance. The earlier
         ones are untouched.
     """
     directory = Path(os.path.abspath(directory))
-    leaves = [(path, np.asarray(leaf)) for path, leaf in trees.paths_and_leaves(tree)]
-    entries = [[*_describe(path, x), zlib.crc32(files.raw_bytes(x))] for path, x in leaves]
+    leaves = [
+        (path, x if devices.on_several_hosts(x) else np.asarray(x))
+        for path, x in trees.paths_and_leaves(tree)
+    ]
     # Orbax refuses arrays of size 0 and empty trees. Leaves go by number: a name may hold anything.
     arrays = {str(i): x for i, (_, x) in enumerate(leaves) if x.size} | {"step": np.asarray(step)}
     fresh = directory / f"{step}.new"
-    try:
+
+    def prepare() -> None:
         directory.mkdir(parents=True, exist_ok=True)
         _tidy(directory)
-        with _orbax() as orbax:
-            orbax.save(fresh, args=ocp.args.PyTreeSave(arrays))
+
+    def seal(sums: list[int | list[int]]) -> None:
+        entries = [[*_describe(path, x), crcs] for (path, x), crcs in zip(leaves, sums, strict=True)]
         files.write_json(fresh / _MANIFEST, _sealed(step, entries, _file_sums(fresh)))
         _settle(fresh)
+
+    try:
+        hosts.on_first(prepare)
+        with _orbax() as orbax:
+            orbax.save(fresh, args=ocp.args.PyTreeSave(arrays))
+        sums = _all_sums([x for _, x in leaves])
+        hosts.on_first(lambda: seal(sums))
     except Exception as error:
         # What was written of it may be what fills the disk; a complete one only lacks its name.
         for half in directory.glob(f"{fresh.name}*"):
@@ -73,11 +90,12 @@ def save(directory: str | os.PathLike[str], step: int, tree: PyTree) -> None:
             f"The checkpoint of step {step} could not be written to {directory}: {_reason(error)}. "
             "Those before it are untouched: once there is room, the same command goes on from the last."
         ) from error
-    steps = _steps(directory)
-    kept = [s for s in steps if s <= step][-_KEPT:]
-    stale = [directory / str(s) for s in steps if s not in kept]
-    for old in [*stale, *directory.glob("*.broken")]:
-        shutil.rmtree(old, ignore_errors=True)
+    if hosts.is_first():
+        steps = _steps(directory)
+        kept = [s for s in steps if s <= step][-_KEPT:]
+        stale = [directory / str(s) for s in steps if s not in kept]
+        for old in [*stale, *directory.glob("*.broken"), *directory.glob("*.new*")]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def restore_latest(directory: str | os.PathLike[str], like: PyTree) -> tuple[int, PyTree] | None:
@@ -90,31 +108,37 @@ def restore_latest(directory: str | os.PathLike[str], like: PyTree) -> tuple[int
       directory: as given to `save`.
       like: has the structure, shapes and dtypes of the saved tree; arrays or `ShapeDtypeStruct`s.
         A leaf comes back as a NumPy array where this has one, else as a JAX array, with the sharding
-        of the leaf here if that was placed on purpose.
+        of the leaf here if that was placed on purpose. The saved one may have had another.
 
     Raises:
       ValueError: the checkpoint holds another tree than `like` (the first differing path is named).
       OSError: there are checkpoints but every one is broken.
     """
     directory = Path(os.path.abspath(directory))
-    if not directory.is_dir():
-        return None
-    _tidy(directory)
+
+    def steps() -> list[int]:
+        _tidy(directory)
+        return _steps(directory) if directory.is_dir() else []
+
     wanted = [_describe(path, leaf) for path, leaf in trees.paths_and_leaves(like)]
     broken: dict[int, str] = {}
-    for step in reversed(_steps(directory)):
+    for step in reversed(hosts.exchange(hosts.on_first(steps))[0]):
+        arrays, reason = [], ""
         try:
             path = directory / str(step)
             manifest = _read_manifest(path)
             _check_fits(manifest, wanted, path)
             arrays = _read_arrays(path, manifest)
         except _BrokenError as error:
-            broken[step] = str(error)
+            reason = str(error)
+        # What one host cannot read, none goes on from.
+        if reasons := [reason for reason in hosts.exchange(reason) if reason]:
+            broken[step] = reasons[0]
             continue
         leaves, treedef = jax.tree.flatten(like)
         tree = jax.tree.unflatten(treedef, map(_place, arrays, leaves))
         for bad, reason in broken.items():
-            _set_aside(directory / str(bad))
+            hosts.on_first(functools.partial(_set_aside, directory / str(bad)))
             warnings.warn(
                 f"The checkpoint of step {bad} in {directory} is broken ({reason}); "
                 f"the one of step {step} is used instead.",
@@ -147,6 +171,20 @@ def _orbax() -> Iterator[ocp.Checkpointer]:
 def _describe(path: str, leaf: Any) -> list[Any]:
     leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     return [path, np.dtype(leaf.dtype).name, list(leaf.shape)]
+
+
+def _sum(x: np.ndarray) -> int:
+    return zlib.crc32(files.raw_bytes(x))
+
+
+def _all_sums(arrays: list[Any]) -> list[int | list[int]]:
+    """Returns the CRC32 of each array; of one spread over hosts, those of the equal parts of the devices."""
+    own = [[(part, _sum(data)) for part, data in devices.own_parts(x)] for x in arrays]
+    # Host 0 comes last, so that what every host has counts as host 0 wrote it.
+    told = reversed(hosts.exchange(own))
+    merged = [dict(itertools.chain.from_iterable(parts)) for parts in zip(*told, strict=True)]
+    sums = [[parts[i] for i in sorted(parts)] for parts in merged]
+    return [crcs if devices.on_several_hosts(x) else crcs[0] for x, crcs in zip(arrays, sums, strict=True)]
 
 
 def _sealed(step: int, arrays: list[list[Any]], sums: dict[str, int]) -> dict[str, Any]:
@@ -209,8 +247,10 @@ def _read_arrays(path: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
         raise
     except Exception as error:
         raise _BrokenError(f"it cannot be read: {_reason(error)}") from error
-    for (leaf_path, dtype, shape, crc), x in zip(manifest["arrays"], arrays, strict=True):
-        if _describe(leaf_path, x) != [leaf_path, dtype, shape] or zlib.crc32(files.raw_bytes(x)) != crc:
+    for (leaf_path, dtype, shape, crcs), x in zip(manifest["arrays"], arrays, strict=True):
+        parts = np.split(x, len(crcs)) if isinstance(crcs, list) else [x]
+        sums = list(map(_sum, parts))
+        if _describe(leaf_path, x) != [leaf_path, dtype, shape] or sums != np.atleast_1d(crcs).tolist():
             raise _BrokenError(f"{leaf_path!r} does not have the CRC32 it was saved with")
     return arrays
 
@@ -220,7 +260,7 @@ def _place(array: np.ndarray, like: Any) -> Any:
         return array
     # A leaf that nobody placed must stay free to follow the others in a computation.
     placed = not isinstance(like, jax.Array) or like.committed
-    return jax.device_put(array, like.sharding if placed else None)
+    return devices.put(array, like.sharding) if placed and like.sharding else jax.device_put(array)
 
 
 def _steps(directory: Path) -> list[int]:

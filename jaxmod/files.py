@@ -13,17 +13,22 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxmod import hosts
+
 __all__ = ["plain", "raw_bytes", "remove_leftovers", "write_atomically", "write_json"]
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
     """Replaces the file at `path` by what `write(file)` writes, once all of it is on the disk.
 
-    Whatever goes wrong (a full disk, an exception, a kill), the old file stays as it was.
+    Whatever goes wrong (a full disk, an exception, a kill), the old file stays as it was. With several
+    hosts, which all have the same to write, host 0 alone does.
 
     Raises:
       OSError: the file cannot be written; the message names it.
     """
+    if not hosts.is_first():
+        return
     path = Path(path)
     # Not `tempfile`: its files are private to the user, and that mode would outlive the renaming.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

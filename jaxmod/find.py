@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from jaxmod import masks, trees
 from jaxmod.estimators import gumbel_sigmoid
-from jaxmod.train import inputs, randomness
+from jaxmod.train import devices, inputs, randomness
 from jaxmod.train.axes import Axes, resolve_axes
 from jaxmod.train.loops import Program, fit, observer
 from jaxmod.train.state import MaskState
@@ -104,6 +104,7 @@ def find_modules(
     The weights are frozen; per task and run a mask over them is trained on the task's data alone
     (Csordas et al. 2021, section 3). All tasks and runs train together in one compiled program. Run i
     draws bit for bit the noise and batches that it draws alone; the order of tasks changes nothing.
+    Several devices share the runs, as many as can have equal shares; what is returned is on one.
 
     Args:
       loss_fn: `(params, batch, key) -> scalar`, or `(scalar, metrics)` with `has_aux`. A further
@@ -133,6 +134,7 @@ def find_modules(
 
     Raises:
       ValueError: bad input, named; nothing was computed.
+      MemoryError: the program would not fit; the options to change are named.
       NonFiniteError: a run turned NaN; the last checkpoint in `workdir` holds all runs.
     """
     estimator = gumbel_sigmoid() if estimator is None else estimator
@@ -165,6 +167,7 @@ def find_modules(
         batch_size=config.batch_size,
         observe_size=config.eval_examples,
         axes=axes,
+        mesh=devices.runs_mesh(runs),
     )
     names = source.names
     each_task = jax.tree.map(lambda x: jnp.repeat(x[:, None], len(names), axis=1), trained)
@@ -197,9 +200,10 @@ def find_modules(
             stage=stage,
             progress=Progress(stage.name if stage else "masks", config.steps) if progress else None,
         )
+        final = devices.local(state.logits, program.mesh)
         found = {}
         for i, name in enumerate(names):
-            whole = combine(jax.tree.map(lambda x, i=i: x[:, i], state.logits), held)
+            whole = combine(jax.tree.map(lambda x, i=i: x[:, i], final), held)
             _warn_of_empty_layers(name, estimator.threshold(whole))
             if keys.ndim == 0:
                 whole = jax.tree.map(lambda x: x[0], whole)

@@ -1,22 +1,22 @@
 """The folder of a run: one owner, one config, resumable stages.
 
-config.json       every value of the config; another config is refused
+config.json       every value that decides the results, the estimator among them; others are refused
 environment.json  versions and device; others are warned about
 metrics.jsonl     a line per chunk of a stage
 results.json      written last: a run that has it is finished
 checkpoints/NAME  the checkpoints of a stage
+
+With several hosts the folder is on storage that all of them share. Each calls everything here, in the same
+order; host 0 owns the folder and writes, but for the checkpoints, to which every host adds its part.
 """
 
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -26,11 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxmod import checkpoints, files, trees
+from jaxmod import checkpoints, files, hosts, records, trees
 
 __all__ = ["Stage", "Workdir", "fingerprint", "open_stage"]
-
-_PACKAGES = ("jax", "jaxlib", "jaxmod", "numpy", "flax", "optax")
 
 
 class Stage(NamedTuple):
@@ -51,11 +49,18 @@ class Stage(NamedTuple):
           record: all that decides the stage's result; kept beside its checkpoints.
 
         Raises:
-          ValueError: the stage was begun with another record (the differing keys are named).
+          ValueError: the stage was begun with another record, or another host has another one (the differing
+            keys are named).
         """
         file = self.folder.with_suffix(".json")
-        file.parent.mkdir(exist_ok=True)
-        _check_record(file, record, f"stage {self.name!r} of workdir {self.workdir}")
+        owner = f"stage {self.name!r} of workdir {self.workdir}"
+
+        def check() -> None:
+            file.parent.mkdir(exist_ok=True)
+            records.check_record(file, record, owner)
+
+        records.check_hosts_agree(record, owner)
+        hosts.on_first(check)
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
         """Returns `(step, tree)` of the newest good checkpoint, None if the stage has none.
@@ -65,9 +70,10 @@ class Stage(NamedTuple):
         """
         restored = checkpoints.restore_latest(self.folder, like)
         last = -float("inf") if restored is None else restored[0]
-        _rewrite_metrics(
-            self.workdir, lambda entry: entry.get("phase") != self.name or entry.get("step", 0) <= last
-        )
+        if hosts.is_first():
+            _rewrite_metrics(
+                self.workdir, lambda entry: entry.get("phase") != self.name or entry.get("step", 0) <= last
+            )
         return restored
 
     def save(self, step: int, tree: PyTree) -> None:
@@ -76,6 +82,8 @@ class Stage(NamedTuple):
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Appends `{"phase": name, "step": step, **values}` to `metrics.jsonl`; NaN becomes null."""
+        if not hosts.is_first():
+            return
         entry = {"phase": self.name, "step": step, **values}
         line = json.dumps(files.plain(entry, lambda path, number: None), allow_nan=False)
         with open(_metrics(self.workdir), "a", encoding="utf-8") as file:
@@ -93,7 +101,7 @@ class Workdir:
 
     path: Path
 
-    def __init__(self, path: Path, lock: TextIO):
+    def __init__(self, path: Path, lock: TextIO | None):
         self.path = path
         self._lock = lock
 
@@ -107,23 +115,17 @@ class Workdir:
 
         Raises:
           ValueError: the folder cannot be written, is in use by another process, has another config (the
-            differing keys are named), or its `config.json` is damaged.
+            differing keys are named), its `config.json` is damaged, or another host has another config.
         """
         path = Path(path)
-        lock = _lock(path)
-        try:
-            _check_record(path / "config.json", config, f"workdir {path}")
-            files.remove_leftovers(path)
-            _check_environment(path)
-            _rewrite_metrics(path, lambda entry: True)
-        except BaseException:
-            lock.close()
-            raise
-        return cls(path, lock)
+        records.check_hosts_agree(config, f"workdir {path}")
+        return cls(path, hosts.on_first(lambda: _own(path, config)))
 
     def results(self) -> dict[str, Any] | None:
-        """Returns what `write_results` wrote, None if the run is not finished."""
-        return _read_json(self.path / "results.json", "Delete the file to compute the results again.")
+        """Returns what `write_results` wrote, as host 0 reads it; None if the run is not finished."""
+        file = self.path / "results.json"
+        advice = "Delete the file to compute the results again."
+        return hosts.exchange(hosts.on_first(lambda: records.read_json(file, advice)))[0]
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes `results.json`, which says that the run is finished. NaN is refused."""
@@ -140,7 +142,8 @@ class Workdir:
 
     def close(self) -> None:
         """Gives the folder up for others; once is enough, twice does no harm."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> "Workdir":
         return self
@@ -197,6 +200,20 @@ def fingerprint(tree: PyTree) -> str:
     return digest.hexdigest()
 
 
+def _own(path: Path, config: Mapping[str, Any]) -> TextIO:
+    """Returns the lock of a folder that is ours, brought in order for a run with this config."""
+    lock = _lock(path)
+    try:
+        records.check_record(path / "config.json", config, f"workdir {path}")
+        files.remove_leftovers(path)
+        records.check_environment(path)
+        _rewrite_metrics(path, lambda entry: True)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
 def _lock(path: Path) -> TextIO:
     """Returns the open lock file of a folder that is ours and truly writable."""
     try:
@@ -232,77 +249,6 @@ def _unusable(path: Path, error: OSError) -> ValueError:
         f"workdir {path} cannot be written: {error.strerror or error}. "
         "Give a folder that can be made and written."
     )
-
-
-def _check_record(file: Path, record: Mapping[str, Any], owner: str) -> None:
-    """Keeps a record in `file` the first time, and refuses another one from then on."""
-    here = files.plain(record, lambda _, number: str(number))
-    there = _read_json(file, f"Put the file back, or delete {file.parent} to start anew.")
-    if there is None:
-        files.write_json(file, here)
-    elif differing := _differences(there, here):
-        raise ValueError(
-            f"{owner} belongs to a run with another config:\n"
-            + "\n".join(f"  {line}" for line in differing)
-            + "\nGive another workdir, or delete this one to start anew."
-        )
-
-
-def _check_environment(path: Path) -> None:
-    file = path / "environment.json"
-    here: dict[str, Any] = {name: _version(name) for name in _PACKAGES}
-    here |= {"python": platform.python_version(), "platform": jax.default_backend()}
-    here |= {"device": jax.devices()[0].device_kind}
-    there = _read_json(file, "It only says on what the run began; delete it.")
-    if there is None:
-        files.write_json(file, here)
-    elif differing := _differences(there, here):
-        warnings.warn(
-            f"workdir {path} was begun in another environment, so the numbers may differ in the last bits: "
-            + "; ".join(differing),
-            stacklevel=3,
-        )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    old, new = _flatten(there), _flatten(here)
-    keys = [*old, *(key for key in new if key not in old)]
-    shown = {key: [repr(side[key]) if key in side else "absent" for side in (old, new)] for key in keys}
-    return [
-        f"{key}: {shown[key][0]} there, {shown[key][1]} here"
-        for key in keys
-        if key not in old or key not in new or old[key] != new[key]
-    ]
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping) and item:
-            flat |= _flatten(item, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat
-
-
-def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
-    """Returns the object in a JSON file, None if there is no such file."""
-    try:
-        value = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read ({error}): cut short or edited? {advice}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{file} holds no JSON object: cut short or edited? {advice}")
-    return value
 
 
 def _metrics(workdir: Path) -> Path:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmod import workdir
+from jaxmod import records, workdir
 from jaxmod.workdir import Workdir, fingerprint
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_a_damaged_config_is_an_error(tmp_path, content):
 
 def test_another_environment_is_a_warning(tmp_path, monkeypatch):
     Workdir.open(tmp_path, CONFIG).close()
-    monkeypatch.setattr(workdir.importlib.metadata, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(records.importlib.metadata, "version", lambda name: "0.0.1")
     with pytest.warns(UserWarning, match=rf"jax: '{jax.__version__}' there, '0\.0\.1' here") as caught:
         Workdir.open(tmp_path, CONFIG).close()
     assert caught[0].filename == __file__

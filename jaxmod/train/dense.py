@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxmod.train import inputs, randomness
+from jaxmod.train import devices, inputs, randomness
 from jaxmod.train.axes import Axes, resolve_axes
 from jaxmod.train.loops import Program, fit, observer
 from jaxmod.train.state import DenseState
@@ -64,7 +64,7 @@ def train_network(
     workdir: str | PathLike[str] | Workdir | Stage | None = None,
     progress: bool = False,
 ) -> Trained:
-    """Trains one network per key, all in one compiled program.
+    """Trains one network per key, all in one compiled program, shared by several devices if there are.
 
     Args:
       dense_loss: `(params, model_state, batch, key) -> (loss, (model_state, metrics))`. A further
@@ -84,6 +84,7 @@ def train_network(
 
     Raises:
       ValueError: bad keys or data.
+      MemoryError: the program would not fit; the options to change are named.
       NonFiniteError: a run turned NaN.
     """
     randomness.check_keys(keys)
@@ -100,6 +101,7 @@ def train_network(
         batch_size=config.batch_size,
         observe_size=config.eval_examples,
         axes=resolve_axes(config.axes),
+        mesh=devices.runs_mesh(len(keys)),
     )
 
     def record() -> dict[str, Any]:
@@ -125,8 +127,8 @@ def train_network(
             progress=Progress(stage.name if stage else "network", config.steps) if progress else None,
         )
     pick = (0, 0) if one_run else (slice(None), 0)
-    state, history = jax.tree.map(lambda x: x[pick], (state, history))
-    return Trained(state.params, state.model_state, history)
+    trained = (*devices.local((state.params, state.model_state), program.mesh), history)
+    return Trained(*jax.tree.map(lambda x: x[pick], trained))
 
 
 def _dense_params(inputs: dict[str, Any], state: DenseState) -> Params:

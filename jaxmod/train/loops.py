@@ -1,10 +1,11 @@
 """The training loop: a scanned chunk of steps, and between chunks whatever Python does.
 
 One engine for dense weights, masks and both; the step is what differs. All tasks and runs of a stage
-train in one compiled program per chunk length.
+train in one compiled program per chunk length, the runs spread over the devices of a mesh if there is one.
 """
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,8 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array
 
+from jaxmod import hosts
+from jaxmod.train import devices, memory
 from jaxmod.train.axes import Axes, over
 from jaxmod.train.randomness import Stream, step_keys, stream_key
 from jaxmod.train.steps import Step
@@ -40,6 +44,8 @@ class Program(NamedTuple):
     batch_size: int
     observe_size: int
     axes: Axes
+    mesh: Mesh | None = None
+    """The devices that share the runs; None: one device has them all."""
 
 
 def _train_one(
@@ -71,7 +77,8 @@ def _train_chunk(
     one = functools.partial(_train_one, program, length)
     for_tasks = over(one, program.axes.tasks or "vmap", (0, None, 0, None, None))
     for_runs = over(for_tasks, program.axes.runs or "vmap", (0, 0, None, None, None))
-    return for_runs(state, runs, tasks, shared, start)
+    everywhere = devices.each_share(for_runs, program.mesh, (True, True, False, False, False))
+    return everywhere(state, runs, tasks, shared, start)
 
 
 _compiled_chunk = jax.jit(_train_chunk, static_argnums=(0, 1), donate_argnums=2)
@@ -120,30 +127,40 @@ def fit(
       progress: told after every chunk.
 
     Returns:
-      The final state, and for each metric an array [runs, tasks, chunks].
+      The final state, where the program left it (`devices.local` brings it home), and for each metric an
+      array [runs, tasks, chunks].
 
     Raises:
+      MemoryError: the program would not fit; the options to change are named.
       NonFiniteError: names run, task and the range of steps; the last checkpoint is left as it was.
     """
+    progress = progress if hosts.is_first() else None
+    state = devices.place(state, program.mesh, split=True, donate=True)
+    runs = devices.place(runs, program.mesh, split=True)
+    tasks, shared = devices.place((tasks, shared), program.mesh, split=False)
     starts = range(0, steps, chunk_steps)
     lengths = [min(chunk_steps, steps - start) for start in starts]
-    shapes = _compiled_chunk.eval_shape(program, lengths[0], state, runs, tasks, shared, np.int32(0))[1]
+    traced = _compiled_chunk.trace(program, lengths[0], state, runs, tasks, shared, np.int32(0))
     history = {
         name: np.full((*x.shape, len(starts)), np.nan, np.float32)
-        for name, x in shapes.items()
+        for name, x in traced.out_info[1].items()
         if name != "finite"
     }
     done = 0
     if stage is not None and (restored := stage.restore({"state": state, "history": history})) is not None:
         done, saved = restored
         state, history = jax.tree.map(jnp.asarray, saved["state"]), _writable(saved["history"])
+    if done < steps:
+        needed = memory.check(traced.jaxpr, program.axes, program.mesh)
+        if progress is not None:
+            print(needed, file=sys.stderr)
     for chunk, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         end = start + length
         if end <= done:
             continue
         clock = time.perf_counter()
         state, metrics = _compiled_chunk(program, length, state, runs, tasks, shared, np.int32(start))
-        metrics = jax.device_get(metrics)
+        metrics = devices.gather(metrics)
         seconds = time.perf_counter() - clock
         _check_finite(metrics, names, start, end)
         for name, values in history.items():

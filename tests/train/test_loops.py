@@ -243,7 +243,7 @@ def test_a_finished_stage_is_read_not_run(tmp_path, uninterrupted, monkeypatch):
     state, history = uninterrupted
 
     class Lowered:
-        eval_shape = loops._compiled_chunk.eval_shape
+        trace = loops._compiled_chunk.trace
 
         def __call__(self, *args):
             raise AssertionError("trained again")
@@ -291,7 +291,7 @@ def find_arguments(monkeypatch, **options):
         pass
 
     class Spy:
-        eval_shape = loops._compiled_chunk.eval_shape
+        trace = loops._compiled_chunk.trace
 
         def __call__(self, *args):
             raise Captured(args)

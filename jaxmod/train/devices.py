@@ -1,0 +1,122 @@
+"""Runs spread over devices: each trains its own share, and none needs to hear of another.
+
+The devices form a mesh of one axis, over the runs. Every device runs the program that it would run alone with
+its share of the runs, so the compiled program has no collectives. With several hosts the mesh spans them all;
+what is computed from the trained arrays is local again, the same on every host.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+from jaxtyping import PyTree
+
+__all__ = ["each_share", "gather", "local", "on_several_hosts", "own_parts", "place", "put", "runs_mesh"]
+
+
+def runs_mesh(runs: int) -> Mesh | None:
+    """Returns the devices for that many runs, None if one device takes them all.
+
+    The most devices that can have equal shares, equally many on every host. Where the hosts cannot have
+    equal shares, each trains all of the runs. A device chosen with `jax.default_device` is kept to.
+    """
+    if jax.config.jax_default_device is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return None
+    hosts = range(jax.process_count())
+    if runs % len(hosts):
+        warnings.warn(
+            f"{len(hosts)} hosts cannot share {runs} run{'s' * (runs > 1)} equally, so every host trains all "
+            "of them. Make the runs a multiple of the hosts.",
+            stacklevel=3,
+        )
+        hosts = [jax.process_index()]
+    on_host = [jax.local_devices(host) for host in hosts]
+    most = min(runs // len(hosts), *map(len, on_host))
+    each = max(n for n in range(1, most + 1) if runs // len(hosts) % n == 0)
+    devices = [device for local in on_host for device in local[:each]]
+    if len(devices) == 1:
+        return None
+    return jax.make_mesh((len(devices),), ("runs",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def each_share(f: Callable[..., Any], mesh: Mesh | None, split: tuple[bool, ...]) -> Callable[..., Any]:
+    """Returns `f` as each device runs it on its share of the runs.
+
+    Args:
+      f: its results have a leading runs axis.
+      mesh: None: `f` as it is.
+      split: for each argument whether it has a leading runs axis; the others are whole on every device.
+    """
+    if mesh is None:
+        return f
+    specs = tuple(_spec(s) for s in split)
+    # Without the check of what varies between devices: a scan in a user's loss may start from zeros.
+    return jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=_spec(True), check_vma=False)
+
+
+def place(tree: PyTree, mesh: Mesh | None, split: bool, donate: bool = False) -> PyTree:
+    """Returns arrays of this host placed on the mesh: split along their leading runs axis, or whole.
+
+    Args:
+      tree: the same whole arrays on every host, which keeps no more than its part of them.
+      mesh: None: the tree as it is.
+      split: along the runs axis.
+      donate: the memory of a tree that is split is given up.
+    """
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, _spec(split))
+    placed = jax.tree.map(lambda x: put(x, sharding), tree)
+    if donate and split:
+        # Split in two or more, the parts are copies; only what was there already is the same.
+        for x in jax.tree.leaves(tree):
+            if isinstance(x, jax.Array) and x.sharding != sharding:
+                x.delete()
+    return placed
+
+
+def put(x: Any, sharding: Sharding) -> jax.Array:
+    """Returns an array of this host under a sharding that other hosts may have a part in."""
+    if sharding.is_fully_addressable or on_several_hosts(x):
+        return jax.device_put(x, sharding)
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = put(jax.random.key_data(x), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def on_several_hosts(x: Any) -> bool:
+    """Returns whether other hosts have parts of an array."""
+    return isinstance(x, jax.Array) and not x.is_fully_addressable
+
+
+def own_parts(x: Any) -> list[tuple[int, np.ndarray]]:
+    """Returns the equal parts of an array that this host has, numbered along the first axis."""
+    if not on_several_hosts(x):
+        return [(0, np.asarray(x))]
+    rows = x.sharding.shard_shape(x.shape)[0]
+    return [((shard.index[0].start or 0) // rows, np.asarray(shard.data)) for shard in x.addressable_shards]
+
+
+def gather(tree: PyTree) -> PyTree:
+    """Returns the whole arrays of a tree on every host, as NumPy arrays."""
+
+    def whole(x: jax.Array) -> np.ndarray:
+        return multihost_utils.process_allgather(x, tiled=True) if on_several_hosts(x) else np.asarray(x)
+
+    return jax.tree.map(whole, tree)
+
+
+def local(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """Returns arrays of the mesh as ordinary ones of this host: whole, and free to be used anywhere."""
+    return tree if mesh is None else jax.tree.map(jnp.asarray, gather(tree))
+
+
+def _spec(split: bool) -> PartitionSpec:
+    return PartitionSpec("runs") if split else PartitionSpec()
