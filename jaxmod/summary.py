@@ -1,55 +1,43 @@
 """What `results.json` says of the modules of a network: stacked arrays over runs become statistics."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array
 
-from jaxmod import masks as mask_ops
 from jaxmod.analysis.chance import Chance
-from jaxmod.analysis.evaluate import Evaluation, Overlap
-from jaxmod.analysis.evaluate import evaluate as evaluate_masks
+from jaxmod.analysis.evaluate import Evaluation
 from jaxmod.analysis.histogram import mask_mean_histogram
-from jaxmod.analysis.inversion import half_masks
-from jaxmod.analysis.sharing import remaining, weights_kept, weights_ratio
+from jaxmod.analysis.variants import HALVES
 from jaxmod.find import Found
-from jaxmod.reports import stat
-from jaxmod.types import Batch, BinaryMask, Params
+from jaxmod.reports import array_stat, stat
 
-__all__ = ["check", "half_mask_drop", "summarise"]
+__all__ = ["check", "summarise"]
 
 
 def summarise(
-    found: Mapping[str, Found],
-    table: Evaluation,
-    labels: Mapping[str, str],
-    *,
-    tasks: tuple[str, str],
-    metric: str = "accuracy",
-    control: str = "control",
+    found: Mapping[str, Found], table: Evaluation, labels: Mapping[str, str], *, tasks: tuple[str, str]
 ) -> dict[str, Any]:
     """Returns the parts of `results.json` that every study of two tasks and a control shares.
 
     Args:
-      found: the modules of the control and both tasks, with a leading runs axis.
-      table: of `jaxmod.evaluate` with a key and the control.
+      found: the modules of both tasks and of the whole, `control`, with a leading runs axis.
+      table: their accuracy on both tasks and on the whole, `iid`, by `jaxmod.evaluate` with a key, the
+        control and the first half of the layers.
       labels: mask path -> the name of the layer in figures, in order.
       tasks: the two tasks; `weights_ratio` is the second over the first.
-      metric: the accuracy among the values of `table`.
-      control: the name of the control mask.
 
     Raises:
-      ValueError: `table` has no overlaps within the control mask.
+      ValueError: `table` was made without key, control or half.
     """
+    if not (table.remaining.keys() >= {*tasks} and table.keys() >= {"unmasked", *HALVES}):
+        raise ValueError("table is incomplete: pass key, control and first_half to jm.evaluate.")
     first, second = tasks
-    pairs = {first: (first, second), second: (second, first)}
-    none = Overlap({}, {}, None)
-    if any(table.overlaps.get(pair, none).chance_in_control is None for pair in pairs.values()):
-        raise ValueError("table has no overlaps within the control: pass key and control to jm.evaluate.")
-    overlaps = {task: table.overlaps[pair] for task, pair in pairs.items()}
+    overlaps = {first: table.overlaps[first, second], second: table.overlaps[second, first]}
     shared = {task: overlap.sharing for task, overlap in overlaps.items()}
+    rows = {mask: row for mask, row in table.items() if mask not in HALVES}
     names = {**labels, "total": "total"}
 
     def per_layer(values: Mapping[str, Array]) -> dict[str, Any]:
@@ -66,35 +54,30 @@ def summarise(
         "layers": list(labels.values()),
         "tasks": list(tasks),
         "accuracy": {
-            mask: {task: stat(values[metric]) for task, values in row.items()} for mask, row in table.items()
+            mask: {task: stat(x["accuracy"]) for task, x in row.items()} for mask, row in rows.items()
         },
-        "density": _densities(found),
+        "density": {mask: stat(table.density[mask]["total"]) for mask in rows if mask in table.density},
         "sharing": {task: per_layer({p: s.shared for p, s in shared[task].items()}) for task in tasks},
         "iou": per_layer({p: s.iou for p, s in shared[first].items()}),
         "io_min": per_layer({p: s.io_min for p, s in shared[first].items()}),
         "chance": {task: chance(overlaps[task].chance) for task in tasks},
         "chance_in_control": {task: chance(overlaps[task].chance_in_control) for task in tasks},
-        "remaining": {
-            task: per_layer(jax.vmap(remaining)(found[task].mask, found[control].mask)) for task in tasks
-        },
-        "weights": {name: per_layer(jax.vmap(weights_kept)(module.mask)) for name, module in found.items()},
-        "weights_ratio": _ratio(found[first], found[second]),
-        "histogram": _histogram(found[control]),
+        "remaining": {task: per_layer(table.remaining[task]) for task in tasks},
+        "weights": {name: per_layer(table.weights[name]) for name in found},
+        "weights_ratio": _ratio(table, first, second),
+        "half_mask": {half: _points_lost(table, half) for half in HALVES},
+        "histogram": _histogram(found["control"]),
     }
 
 
-def _densities(found: Mapping[str, Found]) -> dict[str, Any]:
-    """The kept part of all masked weights, for the masks, their complements and random controls."""
-    density = {name: np.asarray(jax.vmap(mask_ops.density)(module.mask)) for name, module in found.items()}
-    inverse = {f"not {name}": 1 - values for name, values in density.items()}
-    random = {f"random {name}": values for name, values in density.items()}
-    return {name: stat(values) for name, values in (density | inverse | random).items()}
+def _points_lost(table: Evaluation, half: str) -> dict[str, Any]:
+    return stat(100 * (table["control"]["iid"]["accuracy"] - table[half]["iid"]["accuracy"]))
 
 
-def _ratio(first: Found, second: Found) -> dict[str, Any]:
+def _ratio(table: Evaluation, first: str, second: str) -> dict[str, Any]:
     """Weights of the second over those of the first: the ratio of the means over runs, as in Fig. 11."""
-    counts = [np.asarray(jax.vmap(weights_kept)(module.mask)["total"]) for module in (first, second)]
-    per_run = stat(jax.vmap(weights_ratio)(first.mask, second.mask))
+    counts = [np.asarray(table.weights[name]["total"]) for name in (first, second)]
+    per_run = stat(table.overlaps[first, second].weights_ratio)
     return per_run | {"mean": float(counts[1].mean() / max(counts[0].mean(), 1))}
 
 
@@ -104,31 +87,9 @@ def _histogram(module: Found) -> dict[str, Any]:
     density = np.asarray(runs.density)
     return {
         "edges": np.asarray(runs.edges)[0].tolist(),
-        "mean": density.mean(0).tolist(),
-        "std": density.std(0, ddof=1).tolist() if len(density) > 1 else None,
+        **array_stat(density),
         "counts": np.asarray(runs.counts).sum(0).tolist(),
     }
-
-
-def half_mask_drop(
-    evaluate: Callable[[Params, Batch], dict[str, Array]],
-    params: Params,
-    control: BinaryMask,
-    first_half: Sequence[str],
-    examples: Batch,
-    metric: str = "accuracy",
-) -> dict[str, Any]:
-    """Returns the points lost against the control mask when only half of the layers are masked.
-
-    "early masked" keeps the control mask in the layers `first_half`, "late masked" in the others. If
-    masks only leave out what is not needed, halves should work together; a large drop says that masking
-    changed what the layers tell each other. Params and masks have a leading runs axis.
-    """
-    early, late = half_masks(control, first_half)
-    rows = {"control": control, "early masked": early, "late masked": late}
-    table = evaluate_masks(evaluate, params, rows, {"all": examples}, params_axis=0)
-    accuracy = {name: row["all"][metric] for name, row in table.items()}
-    return {name: stat(100 * (accuracy["control"] - accuracy[name])) for name in list(rows)[1:]}
 
 
 def check(statement: str, paper: str, ours: str, holds: Any) -> dict[str, Any]:

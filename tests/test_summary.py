@@ -1,4 +1,4 @@
-"""summarise: hand-made modules and tables become the statistics of results.json."""
+"""summarise: a hand-made table becomes the statistics of results.json."""
 
 import json
 
@@ -12,68 +12,68 @@ from jaxmod.analysis.chance import Chance
 from jaxmod.analysis.evaluate import Evaluation, Overlap
 from jaxmod.analysis.sharing import Sharing
 from jaxmod.reports import stat
-from jaxmod.summary import check, half_mask_drop, summarise
-from tests.helpers import tiny_data, tiny_evaluate, tiny_params
+from jaxmod.summary import check, summarise
 
 RUNS = 2
 LABELS = {"layer_1/kernel": "layer 1", "output/kernel": "output"}
 LAYERS = ["layer 1", "output", "total"]
-METRIC = "right"
-
-
-def module(*kept):
-    """A module over a [2, 3] and a [4] leaf that keeps the first so many weights of each in every run."""
-    first = np.arange(6).reshape(2, 3)[None] < np.array([k for k, _ in kept])[:, None, None]
-    second = np.arange(4)[None] < np.array([k for _, k in kept])[:, None]
-    mask = {
-        "layer_1": {"kernel": jnp.asarray(first), "bias": None},
-        "output": {"kernel": jnp.asarray(second)},
-    }
-    logits = jax.tree.map(lambda m: jnp.where(m, 9.0, -9.0), mask)
-    return jm.Found(mask, logits, {})
+PATHS = [*LABELS, "total"]
+ROWS = ["unmasked", "control", "add", "mul", "not add", "random mul", "early masked", "late masked"]
 
 
 def per_run(value):
+    """Returns a number that tells its place apart, and one more in the second run."""
     return jnp.array([value, value + 1.0])
 
 
-def overlap(base, with_control=True):
-    """Numbers that tell each place in the table apart."""
-    paths = [*LABELS, "total"]
-    chance = {p: Chance(*(per_run(base + 100 + 10 * i + j) for j in range(4))) for i, p in enumerate(paths)}
+def by_path(base):
+    return {path: per_run(base + 10 * i) for i, path in enumerate(PATHS)}
+
+
+def overlap(base):
+    chance = {p: Chance(*(per_run(base + 100 + 10 * i + j) for j in range(4))) for i, p in enumerate(PATHS)}
     within = {p: Chance(*(x + 100 for x in c)) for p, c in chance.items()}
-    shared = {p: Sharing(*(per_run(base + 10 * i + j) for j in range(3))) for i, p in enumerate(paths)}
-    return Overlap(shared, chance, within if with_control else None)
+    shared = {p: Sharing(*(per_run(base + 10 * i + j) for j in range(3))) for i, p in enumerate(PATHS)}
+    return Overlap(shared, chance, within, per_run(base + 500))
 
 
-FOUND = {"control": module((6, 3), (5, 4)), "add": module((2, 1), (3, 0)), "mul": module((4, 2), (6, 3))}
+@pytest.fixture
+def found():
+    """Modules of ten weights, of which the control keeps nine."""
+    logits = jnp.where(jnp.arange(10)[None] < 9, jnp.full((RUNS, 10), 9.0), -9.0)
+    return {name: jm.Found({"w": logits > 0}, {"w": logits}, {}) for name in ("control", "add", "mul")}
 
 
 @pytest.fixture
 def table():
-    rows = ["unmasked", "control", "add", "mul", "not add", "random mul"]
-    made = Evaluation(
+    tasks = ["iid", "add", "mul"]
+    masked = {name: i for i, name in enumerate(ROWS) if name != "unmasked"}
+    return Evaluation(
         {
             mask: {
-                task: {METRIC: per_run(10.0 * i + j), "other": jnp.ones((RUNS, 5))}
-                for j, task in enumerate(["iid", "add", "mul"])
+                task: {"accuracy": per_run(10.0 * i + j), "other": jnp.ones((RUNS, 5))}
+                for j, task in enumerate(tasks)
             }
-            for i, mask in enumerate(rows)
-        }
+            for i, mask in enumerate(ROWS)
+        },
+        weights={
+            name: {path: n.astype(int) for path, n in by_path(1000 * i).items()} for name, i in masked.items()
+        },
+        density={name: by_path(0.1 * i) for name, i in masked.items()},
+        overlaps={("add", "mul"): overlap(0.0), ("mul", "add"): overlap(1000.0)},
+        remaining={"add": by_path(2000), "mul": by_path(3000)},
     )
-    made.overlaps = {("add", "mul"): overlap(0.0), ("mul", "add"): overlap(1000.0)}
-    return made
 
 
 @pytest.fixture
-def results(table):
-    return summarise(FOUND, table, LABELS, tasks=("add", "mul"), metric=METRIC)
+def results(found, table):
+    return summarise(found, table, LABELS, tasks=("add", "mul"))
 
 
 def test_the_schema(results):
     assert set(results) == {
         "layers", "tasks", "accuracy", "density", "sharing", "iou", "io_min", "chance", "chance_in_control",
-        "remaining", "weights", "weights_ratio", "histogram",
+        "remaining", "weights", "weights_ratio", "half_mask", "histogram",
     }  # fmt: skip
     assert results["layers"] == ["layer 1", "output"] and results["tasks"] == ["add", "mul"]
     for name in ("sharing", "remaining", "chance", "chance_in_control"):
@@ -84,10 +84,16 @@ def test_the_schema(results):
     assert json.loads(json.dumps(results, allow_nan=False)) == results  # plain types all through
 
 
-def test_accuracies_are_those_of_the_metric(results):
-    assert list(results["accuracy"]) == ["unmasked", "control", "add", "mul", "not add", "random mul"]
+def test_accuracies_are_those_of_all_rows_but_the_halves(results):
+    assert list(results["accuracy"]) == ROWS[:-2]
     assert results["accuracy"]["mul"]["add"] == stat([31.0, 32.0])
     assert results["accuracy"]["unmasked"]["iid"]["std"] == pytest.approx(0.5**0.5)
+    assert list(results["density"]) == ROWS[1:-2]
+    assert results["density"]["not add"]["runs"] == pytest.approx([20.4, 21.4])
+
+
+def test_half_masks_lose_points_of_the_whole_task(results):
+    assert results["half_mask"] == {"early masked": stat([-5000.0] * 2), "late masked": stat([-6000.0] * 2)}
 
 
 def test_overlaps_are_the_task_s_with_the_other(results):
@@ -101,21 +107,12 @@ def test_overlaps_are_the_task_s_with_the_other(results):
     assert within == {"expected": stat([221, 222]), "z": stat([222, 223]), "log10_p": stat([223, 224])}
 
 
-def test_counts_densities_and_ratios(results):
-    assert results["weights"]["control"] == {
-        "layer 1": stat([6, 5]),
-        "output": stat([3, 4]),
-        "total": stat([9, 9]),
-    }
-    assert results["weights"]["add"]["total"] == stat([3, 3])
-    assert results["weights_ratio"] == stat([6 / 3, 9 / 3])
-    assert results["remaining"]["mul"]["layer 1"]["runs"] == pytest.approx([4 / 6, 5 / 5])
-    assert results["remaining"]["add"]["output"] == stat([np.float32(1 / 3), 0])
-    densities = {name: s["runs"] for name, s in results["density"].items()}
-    for name, kept in {"control": [9, 9], "add": [3, 3], "mul": [6, 9]}.items():
-        assert densities[name] == pytest.approx([k / 10 for k in kept])
-        assert densities[f"random {name}"] == densities[name]
-        assert densities[f"not {name}"] == pytest.approx([1 - k / 10 for k in kept])
+def test_counts_are_those_of_the_table(results):
+    assert results["weights"]["control"]["layer 1"] == stat([1000, 1001])
+    assert results["weights"]["mul"]["total"] == stat([3020, 3021])
+    assert results["remaining"]["mul"]["output"] == stat([3010, 3011])
+    # The ratio of the mean counts, beside the ratio of every run.
+    assert results["weights_ratio"] == stat([500, 501]) | {"mean": 3020.5 / 2020.5}
 
 
 def test_the_histogram_is_that_of_the_control(results):
@@ -128,51 +125,30 @@ def test_the_histogram_is_that_of_the_control(results):
     assert histogram["std"][-1] == pytest.approx(0, abs=1e-4)
 
 
-def test_one_run_has_no_deviation(table):
-    one = {name: jax.tree.map(lambda x: x[:1], found) for name, found in FOUND.items()}
-    first = Evaluation(jax.tree.map(lambda x: x[:1], dict(table)))
-    first.overlaps = jax.tree.map(lambda x: x[:1], table.overlaps)
-    results = summarise(one, first, LABELS, tasks=("add", "mul"), metric=METRIC)
+def test_one_run_has_no_deviation(found, table):
+    one = {name: jax.tree.map(lambda x: x[:1], module) for name, module in found.items()}
+    first = Evaluation(
+        *jax.tree.map(lambda x: x[:1], (dict(table),)), **jax.tree.map(lambda x: x[:1], vars(table))
+    )
+    results = summarise(one, first, LABELS, tasks=("add", "mul"))
     assert results["histogram"]["std"] is None and results["weights_ratio"]["std"] is None
-    assert results["weights_ratio"]["runs"] == [2.0]
+    assert results["weights_ratio"]["runs"] == [500.0]
 
 
-def test_another_control_and_order_of_tasks(table):
-    found = {"all": FOUND["control"], "add": FOUND["add"], "mul": FOUND["mul"]}
-    results = summarise(found, table, LABELS, tasks=("mul", "add"), metric=METRIC, control="all")
-    assert results["weights_ratio"]["runs"] == pytest.approx([3 / 6, 3 / 9])
+def test_the_order_of_tasks_turns_the_ratio(found, table):
+    results = summarise(found, table, LABELS, tasks=("mul", "add"))
+    assert results["weights_ratio"]["mean"] == 2020.5 / 3020.5
     assert results["iou"]["layer 1"] == stat([1001.0, 1002.0])
 
 
-@pytest.mark.parametrize(
-    "overlaps", [{}, {("add", "mul"): overlap(0), ("mul", "add"): overlap(1, with_control=False)}]
-)
-def test_a_table_without_controls_is_refused(table, overlaps):
-    table.overlaps = overlaps
-    with pytest.raises(ValueError, match=r"pass key and control to jm\.evaluate"):
-        summarise(FOUND, table, LABELS, tasks=("add", "mul"), metric=METRIC)
-
-
-def test_half_masks_lose_points(key):
-    keys = jax.random.split(key, RUNS)
-    params, data = jax.vmap(tiny_params)(keys), tiny_data()
-    draw = jax.vmap(lambda key, w: jax.random.bernoulli(key, 0.5, w.shape))
-    control = {name: {"kernel": draw(keys, layer["kernel"]), "bias": None} for name, layer in params.items()}
-    drop = half_mask_drop(tiny_evaluate, params, control, ["layer_1/kernel"], data)
-    assert set(drop) == {"early masked", "late masked"}
-
-    def accuracy(run, *layers):
-        masked = {
-            name: layer
-            | {"kernel": layer["kernel"][run] * (control[name]["kernel"][run] if name in layers else 1)}
-            for name, layer in params.items()
-        }
-        masked = {name: layer | {"bias": layer["bias"][run]} for name, layer in masked.items()}
-        return np.mean(tiny_evaluate(masked, data)["accuracy"])
-
-    for name, layer in (("early masked", "layer_1"), ("late masked", "output")):
-        expected = [float(100 * (accuracy(i, *params) - accuracy(i, layer))) for i in range(RUNS)]
-        assert drop[name]["runs"] == pytest.approx(expected, abs=1e-3)
+@pytest.mark.parametrize("missing", ["unmasked", "late masked", "remaining"])
+def test_a_table_without_key_control_or_half_is_refused(found, table, missing):
+    if missing == "remaining":
+        table.remaining = {}
+    else:
+        del table[missing]
+    with pytest.raises(ValueError, match=r"pass key, control and first_half to jm\.evaluate"):
+        summarise(found, table, LABELS, tasks=("add", "mul"))
 
 
 def test_a_check_is_a_row():

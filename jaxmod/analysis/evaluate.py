@@ -1,7 +1,7 @@
 """Every named mask on every named task: the table that most questions about modules are read from."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,8 @@ from jaxtyping import Array, Key, PyTree
 from jaxmod import masks as mask_ops
 from jaxmod import trees
 from jaxmod.analysis.chance import Chance, chance_overlap
-from jaxmod.analysis.sharing import Sharing, sharing
+from jaxmod.analysis.sharing import Sharing, densities, remaining, sharing, weights_kept, weights_ratio
+from jaxmod.analysis.variants import same_leaves, with_variants
 from jaxmod.train.axes import Axes, over, resolve_axes
 from jaxmod.train.randomness import check_keys
 from jaxmod.train.tasks import check_rows, num_examples
@@ -29,14 +30,34 @@ class Overlap(NamedTuple):
     chance: dict[str, Chance]
     """Against random masks of the same size in every layer."""
     chance_in_control: dict[str, Chance] | None
-    """Against random subsets of the control mask; None without one."""
+    """Against random subsets of the control mask; None without one over the same leaves."""
+    weights_ratio: Array
+    """The weights of the reference over those of the target, all layers together."""
 
 
 class Evaluation(dict[str, dict[str, dict[str, Array]]]):
     """`table[mask][task][metric]`: means over the task's examples, [runs] if there are runs."""
 
+    weights: dict[str, dict[str, Array]]
+    """`weights[mask][path]`: how many weights a row's mask keeps in each layer and in `"total"`."""
+    density: dict[str, dict[str, Array]]
+    """`density[mask][path]`: the same as a part of the masked weights."""
     overlaps: dict[tuple[str, str], Overlap]
-    """`(target, reference) -> Overlap` for all pairs of masks but the control."""
+    """`(target, reference) -> Overlap` for all pairs of given masks but the control."""
+    remaining: dict[str, dict[str, Array]]
+    """`remaining[mask][path]`: the part of the control mask that each other given mask keeps."""
+
+    def __init__(
+        self,
+        table: Mapping[str, dict[str, dict[str, Array]]],
+        *,
+        weights: dict[str, dict[str, Array]],
+        density: dict[str, dict[str, Array]],
+        overlaps: dict[tuple[str, str], Overlap],
+        remaining: dict[str, dict[str, Array]],
+    ):
+        super().__init__(table)
+        self.weights, self.density, self.overlaps, self.remaining = weights, density, overlaps, remaining
 
 
 def evaluate(
@@ -49,11 +70,14 @@ def evaluate(
     params_axis: int | None = None,
     key: Key[Array, ""] | None = None,
     control: str | None = None,
+    io_layers: Sequence[str] = (),
+    first_half: Sequence[str] = (),
     batch_size: int = 2048,
 ) -> Evaluation:
     """Returns what every mask performs on every task, `table[mask][task][metric]`.
 
-    `table.overlaps` tells what each pair of masks shares, beside what chance would give.
+    The table also holds the weights that each mask keeps and what each pair of masks shares, beside
+    what chance would give.
 
     Args:
       evaluate: `(params, batch) -> {name: per-example values}`.
@@ -62,46 +86,36 @@ def evaluate(
       tasks: name -> a pytree of arrays, or an integer vector of rows of `data`.
       data: the pool of examples that index vectors read.
       params_axis: 0 if params are stacked along a runs axis.
-      key: with a key, the controls are evaluated too: `unmasked`, and for every mask its complement
-        `not NAME` and a random mask of the same size in every layer, `random NAME`.
-      control: the name of the mask of the whole problem, for overlaps within it.
+      key: adds the rows `unmasked` and, for every mask, its complement `not NAME` and `random NAME`, a
+        random mask of the same size in every layer.
+      control: the name of the mask of the whole task, for `remaining` and overlaps within it.
+      io_layers: paths of the layers that read inputs and write outputs. Adds `not NAME, control I/O` and
+        `not NAME, full I/O`: complements with the control mask, or every weight, in these layers.
+      first_half: paths of the first half of the layers. Adds `early masked` and `late masked`: the
+        control mask in this half alone, or in the other.
       batch_size: examples in one call of `evaluate`.
 
     Raises:
       ValueError: a mask does not mirror the params, runs disagree, a task is no arrays or has no
-        examples, or the control is unknown. Nothing was evaluated.
+        examples, a layer or the control is unknown or missing. Nothing was evaluated.
     """
-    if params_axis not in (None, 0):
-        raise ValueError(f"params_axis must be 0 or None, got {params_axis!r}.")
-    first = params if params_axis is None else jax.tree.map(lambda x: x[0], params)
-    runs = _num_runs(first, params, masks, params_axis)
-    named = {name: _with_runs(mask, first, runs) for name, mask in masks.items() if mask is not None}
-    if control is not None and control not in named:
-        raise ValueError(f"control={control!r} is not among the masks {list(named)}.")
+    given, runs = _with_runs(masks, params, params_axis)
     pools = {name: _examples(name, task, data) for name, task in tasks.items()}
-    rows = {name: named.get(name) for name in masks}
-    table = Evaluation()
-    table.overlaps = _overlaps(named, control, runs)
-    if key is not None:
-        check_keys(key)
-        rows = _with_controls(rows, key, runs)
-    mode = resolve_axes(Axes()).runs or "vmap"
-    unmasked = jax.tree.map(lambda w: None, first)
-    for name, mask in rows.items():
-        table[name] = {
-            task: _evaluate_runs(
-                evaluate,
-                mode,
-                params_axis == 0,
-                runs,
-                batch_size,
-                params,
-                unmasked if mask is None else mask,
-                *pool,
-            )
-            for task, pool in pools.items()
-        }
-    return table
+    keys = None if key is None else _keys_of_runs(key, runs)
+    rows = with_variants(given, keys, control, io_layers, first_half)
+    settings = (evaluate, resolve_axes(Axes()).runs or "vmap", params_axis == 0, runs, batch_size)
+    kept = {name: mask for name, mask in rows.items() if mask is not None}
+    each_run = _each_run(runs)
+    return Evaluation(
+        {
+            name: {task: _evaluate_runs(*settings, params, mask, *pool) for task, pool in pools.items()}
+            for name, mask in rows.items()
+        },
+        weights={name: each_run(weights_kept)(mask) for name, mask in kept.items()},
+        density={name: each_run(densities)(mask) for name, mask in kept.items()},
+        overlaps=_overlaps(given, control, runs),
+        remaining=_remaining(given, control, runs),
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
@@ -112,7 +126,7 @@ def _evaluate_runs(
     runs: int | None,
     batch_size: int,
     params: Params,
-    mask: BinaryMask,
+    mask: BinaryMask | None,
     examples: Batch,
     index: Array,
 ) -> dict[str, Array]:
@@ -121,7 +135,7 @@ def _evaluate_runs(
     size = min(batch_size, count)
     pieces = jnp.resize(index, (-(-count // size), size))
 
-    def one(params: Params, mask: BinaryMask) -> dict[str, Array]:
+    def one(params: Params, mask: BinaryMask | None) -> dict[str, Array]:
         module = mask_ops.apply_mask(params, mask)
         values = lax.map(lambda rows: evaluate(module, jax.tree.map(lambda x: x[rows], examples)), pieces)
         for name, v in values.items():
@@ -151,10 +165,13 @@ def _examples(name: str, task: Any, data: PyTree | None) -> tuple[PyTree, Array]
     return jax.tree.map(jnp.asarray, data), jnp.asarray(rows)
 
 
-def _num_runs(
-    first: Params, params: Params, masks: Mapping[str, BinaryMask | None], params_axis: int | None
-) -> int | None:
-    """Returns the number of runs, None if nothing has a runs axis."""
+def _with_runs(
+    masks: Mapping[str, BinaryMask | None], params: Params, params_axis: int | None
+) -> tuple[dict[str, BinaryMask | None], int | None]:
+    """Returns the masks, checked, with a runs axis if anything has one, and the number of runs."""
+    if params_axis not in (None, 0):
+        raise ValueError(f"params_axis must be 0 or None, got {params_axis!r}.")
+    first = params if params_axis is None else jax.tree.map(lambda x: x[0], params)
     found = {"params": jax.tree.leaves(params)[0].shape[0]} if params_axis == 0 else {}
     for name, mask in masks.items():
         if mask is None:
@@ -166,54 +183,58 @@ def _num_runs(
         trees.check_mirrors(one, first, f"mask {name!r}")
     if len(set(found.values())) > 1:
         raise ValueError(f"the number of runs differs: {found}.")
-    return next(iter(found.values()), None)
+    if not found:
+        return dict(masks), None
+    runs = next(iter(found.values()))
+
+    def repeat(mask: BinaryMask) -> BinaryMask:
+        return jax.tree.map(lambda m: jnp.broadcast_to(m, (runs, *m.shape)), mask)
+
+    return {name: m if _has_runs(m, first) else repeat(m) for name, m in masks.items()}, runs
 
 
-def _has_runs(mask: BinaryMask, first: Params) -> bool:
+def _has_runs(mask: BinaryMask | None, first: Params) -> bool:
     shapes = dict(trees.paths_and_leaves(first))
     return any(
         path in shapes and np.ndim(m) == np.ndim(shapes[path]) + 1 for path, m in trees.paths_and_leaves(mask)
     )
 
 
-def _with_runs(mask: BinaryMask, first: Params, runs: int | None) -> BinaryMask:
-    if runs is None or _has_runs(mask, first):
-        return mask
-    return jax.tree.map(lambda m: jnp.broadcast_to(m, (runs, *m.shape)), mask)
+def _each_run(runs: int | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return jax.vmap if runs is not None else lambda f: f
 
 
-def _with_controls(
-    rows: Mapping[str, BinaryMask | None], key: Key[Array, ""], runs: int | None
-) -> dict[str, BinaryMask | None]:
-    """Returns the rows with the unmasked network, the complements and the random controls added."""
-    named = {name: mask for name, mask in rows.items() if mask is not None}
-    inverse = {f"not {name}": mask_ops.invert(mask) for name, mask in named.items()}
-    # The same key for all masks, by run: a control depends neither on the others nor on their order.
+def _keys_of_runs(key: Key[Array, ""], runs: int | None) -> Key[Array, "*runs"]:
+    check_keys(key)
     if runs is None:
-        draw = functools.partial(mask_ops.random_mask_like, jax.random.fold_in(key, 0))
-    else:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(runs))
-        draw = functools.partial(jax.vmap(mask_ops.random_mask_like), keys)
-    random = {f"random {name}": draw(mask) for name, mask in named.items()}
-    if taken := sorted(rows.keys() & (inverse | random).keys()):
-        raise ValueError(f"masks {taken} have names that the controls of other masks get; rename them.")
-    return {"unmasked": None, **rows, **inverse, **random}
+        return jax.random.fold_in(key, 0)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(runs))
 
 
 def _overlaps(
-    named: Mapping[str, BinaryMask], control: str | None, runs: int | None
+    masks: Mapping[str, BinaryMask | None], control: str | None, runs: int | None
 ) -> dict[tuple[str, str], Overlap]:
     """Returns the overlaps of all pairs of masks over the same leaves, the control left out."""
-    within = None if control is None else named[control]
-    share = sharing if runs is None else jax.vmap(sharing)
+    inside = [] if control is None else same_leaves(masks, control)
+    share, ratio = map(_each_run(runs), (sharing, weights_ratio))
     chance = functools.partial(chance_overlap, runs_axis=None if runs is None else 0)
     return {
         (t, r): Overlap(
-            share(named[t], named[r]),
-            chance(named[t], named[r]),
-            None if within is None else chance(named[t], named[r], within),
+            share(masks[t], masks[r]),
+            chance(masks[t], masks[r]),
+            chance(masks[t], masks[r], masks[control]) if control is not None and t in inside else None,
+            ratio(masks[t], masks[r]),
         )
-        for t in named
-        for r in named
-        if t != r and control not in (t, r) and trees.first_difference(named[t], named[r]) is None
+        for t in masks
+        for r in same_leaves(masks, t)
+        if control not in (t, r)
     }
+
+
+def _remaining(
+    masks: Mapping[str, BinaryMask | None], control: str | None, runs: int | None
+) -> dict[str, dict[str, Array]]:
+    if control is None:
+        return {}
+    part = _each_run(runs)(remaining)
+    return {name: part(masks[name], masks[control]) for name in same_leaves(masks, control)}

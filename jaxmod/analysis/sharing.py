@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from jaxmod import masks, trees
 from jaxmod.types import BinaryMask
 
-__all__ = ["Sharing", "remaining", "sharing", "weights_kept", "weights_ratio"]
+__all__ = ["Sharing", "densities", "remaining", "sharing", "weights_kept", "weights_ratio"]
 
 
 class Sharing(NamedTuple):
@@ -40,6 +40,21 @@ def weights_kept(mask: BinaryMask) -> dict[str, Int[Array, ""]]:
     if len(counts) < len(leaves):
         raise ValueError(f"two mask leaves have the same path, among {[path for path, _ in leaves]}.")
     return counts | {"total": sum(counts.values(), start=jnp.zeros((), jnp.int32))}
+
+
+def densities(mask: BinaryMask) -> dict[str, Float[Array, ""]]:
+    """Returns `{path: kept part of the leaf, ..., "total": that of all masked weights}`.
+
+    Raises:
+      ValueError: as `weights_kept`.
+
+    >>> {path: float(x) for path, x in densities({"w": jnp.array([True, False])}).items()}
+    {'w': 0.5, 'total': 0.5}
+    """
+    kept = weights_kept(mask)
+    sizes = {path: m.size for path, m in trees.paths_and_leaves(mask)}
+    sizes["total"] = sum(sizes.values())
+    return {path: n.astype(jnp.float32) / max(sizes[path], 1) for path, n in kept.items()}
 
 
 def sharing(target: BinaryMask, reference: BinaryMask) -> dict[str, Sharing]:

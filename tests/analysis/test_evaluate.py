@@ -7,6 +7,7 @@ import pytest
 
 import jaxmod as jm
 from jaxmod.analysis.chance import chance_overlap
+from jaxmod.analysis.sharing import densities, remaining, weights_kept, weights_ratio
 from tests.helpers import assert_trees_close, tiny_data, tiny_evaluate, tiny_params, tiny_predict, two_tasks
 
 RUNS = 3
@@ -68,7 +69,8 @@ def test_every_mask_on_every_task_is_a_python_loop(setting, params_runs, mask_ru
                 expected = by_hand(pick(params, run) if params_runs else params, one, content)
                 row = got if runs is None else pick(got, run)
                 assert_trees_close(row, expected, atol=1e-5)
-    assert table.overlaps == {}
+    assert table.overlaps == table.remaining == {}
+    assert set(table.weights) == set(table.density) == {"half"}
 
 
 def test_the_size_of_a_call_does_not_matter(setting):
@@ -117,11 +119,65 @@ def test_a_key_adds_the_controls(setting, key):
         assert_trees_close(pick(overlap.chance, run), chance_overlap(a, b), rtol=1e-5)
         within = chance_overlap(a, b, masks["c"])
         assert_trees_close(pick(overlap.chance_in_control, run), within, rtol=1e-5)
+        assert_trees_close(overlap.weights_ratio[run], weights_ratio(a, b))
+        assert_trees_close(pick(table.remaining["a"], run), remaining(a, masks["c"]))
+        assert_trees_close(pick(table.weights["not b"], run), weights_kept(jm.invert(b)))
+        assert_trees_close(pick(table.density["random b"], run), densities(b))
+    assert list(table.remaining) == ["a", "b"]
+    assert set(table.weights) == set(table.density) == set(table) - {"unmasked", "none"}
 
 
-def test_controls_may_not_take_the_name_of_a_mask(setting, key):
+@pytest.mark.parametrize("with_runs", [False, True])
+def test_io_layers_and_halves_are_masks_made_by_hand(setting, key, with_runs):
+    params, module = setting["params"][with_runs], setting["mask"][with_runs]
+    draw = jax.vmap(lambda k: random_mask(k, setting["params"][False]))
+    control = draw(jax.random.split(key, RUNS)) if with_runs else random_mask(key, params)
+    tasks = two_tasks()
+    table = jm.evaluate(
+        evaluate, params, {"control": control, "a": module}, tasks, params_axis=0 if with_runs else None,
+        control="control", io_layers=["output/kernel"], first_half=["layer_1/kernel"], batch_size=64,
+    )  # fmt: skip
+    names = ["control", "a", "not a, control I/O", "not a, full I/O", "early masked", "late masked"]
+    assert list(table) == names
+    for run in range(RUNS) if with_runs else [None]:
+        one = (lambda tree: tree) if run is None else (lambda tree, i=run: pick(tree, i))
+        weights, mask, whole = one(params), one(module), one(control)
+        inverse = {"kernel": ~mask["layer_1"]["kernel"], "bias": None}
+        full = {name: jax.tree.map(jnp.ones_like, layer) for name, layer in whole.items()}
+        by_name = {
+            "control": whole,
+            "a": mask,
+            "not a, control I/O": {"layer_1": inverse, "output": whole["output"]},
+            "not a, full I/O": {"layer_1": inverse, "output": full["output"]},
+            "early masked": {"layer_1": whole["layer_1"], "output": full["output"]},
+            "late masked": {"layer_1": full["layer_1"], "output": whole["output"]},
+        }
+        for name, made in by_name.items():
+            for task, content in tasks.items():
+                assert_trees_close(one(table[name][task]), by_hand(weights, made, content), atol=1e-5)
+            kept = {f"{layer}/kernel": np.asarray(leaf["kernel"]) for layer, leaf in made.items()}
+            kept["total"] = np.concatenate([leaf.reshape(-1) for leaf in kept.values()])
+            assert {path: int(n) for path, n in one(table.weights[name]).items()} == {
+                path: leaf.sum() for path, leaf in kept.items()
+            }
+            assert {path: float(x) for path, x in one(table.density[name]).items()} == pytest.approx(
+                {path: leaf.mean() for path, leaf in kept.items()}
+            )
+
+
+def test_masks_over_other_leaves_are_compared_with_nothing(setting, key):
     params, mask = setting["params"][False], setting["mask"][False]
-    with pytest.raises(ValueError, match=r"\['not a'\] have names that the controls"):
+    one_layer = {"layer_1": mask["layer_1"], "output": {"kernel": None, "bias": None}}
+    masks = {"control": random_mask(key, params), "a": one_layer, "b": one_layer, "none": None}
+    table = jm.evaluate(tiny_evaluate, params, masks, {"t": tiny_data(count=8)}, control="control")
+    assert set(table.overlaps) == {("a", "b"), ("b", "a")} and table.remaining == {}
+    assert table.overlaps["a", "b"].chance_in_control is None
+    assert list(table.weights["a"]) == ["layer_1/kernel", "total"]
+
+
+def test_variants_may_not_take_the_name_of_a_mask(setting, key):
+    params, mask = setting["params"][False], setting["mask"][False]
+    with pytest.raises(ValueError, match=r"\['not a'\] have names that variants"):
         jm.evaluate(tiny_evaluate, params, {"a": mask, "not a": mask}, {"t": tiny_data(count=8)}, key=key)
     with pytest.raises(ValueError, match="'t' is a function"):
         jm.evaluate(tiny_evaluate, params, {"a": mask}, {"t": lambda key, n: None})
@@ -147,6 +203,8 @@ def test_bad_input_is_named(setting):
             jm.evaluate(evaluate, params, masks or {"m": mask}, tasks, data=data, **options)
 
     check(r"control='c' is not among the masks \['m'\]", control="c")
+    check("io_layers and first_half need control=", io_layers=["output/kernel"])
+    check(r"first_half: \['layer_9/kernel'\] are not in the mask", control="m", first_half=["layer_9/kernel"])
     small = {"kernel": jnp.ones((2, 2), bool), "bias": None}
     check(
         r"mask 'm' does not mirror params: 'layer_1/kernel' has shape \(2, 2\)",

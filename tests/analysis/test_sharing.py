@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxmod import masks
-from jaxmod.analysis.sharing import Sharing, remaining, sharing, weights_kept, weights_ratio
+from jaxmod.analysis.sharing import Sharing, densities, remaining, sharing, weights_kept, weights_ratio
 
 
 def mask_of(bits):
@@ -80,6 +80,16 @@ def test_remaining_is_the_part_of_the_control_mask():
     assert {path: float(x) for path, x in got.items()} == {"a/kernel": 0.5, "b/kernel": 0.5, "total": 0.5}
 
 
+def test_densities_are_means_over_each_leaf_and_over_all():
+    mask = mask_of([1, 1, 0, 0, 1, 0] + [0, 0, 0, 1])
+    got = densities(mask)
+    assert {path: float(x) for path, x in got.items()} == pytest.approx(
+        {"a/kernel": 3 / 6, "b/kernel": 1 / 4, "total": 4 / 10}
+    )
+    assert got["total"] == masks.density(mask)
+    assert densities({"a": None}) == {"total": 0}
+
+
 def test_weights_kept_counts_beyond_what_float32_can():
     n = 2**24 + 1
     counts = weights_kept({"a": jnp.ones(n, bool), "b": jnp.ones(2, bool)})
@@ -95,7 +105,7 @@ def test_weights_ratio_is_second_over_first():
 def test_runs_and_jit_give_what_a_loop_gives(key):
     t, r = (jax.random.bernoulli(k, 0.4, (5, 10)) for k in jax.random.split(key))
     targets, references = jax.vmap(mask_of)(t), jax.vmap(mask_of)(r)
-    for f in (sharing, remaining, weights_ratio):
+    for f in (sharing, remaining, weights_ratio, lambda t, r: densities(t)):
         runs = jax.jit(jax.vmap(f))(targets, references)
         for i in range(5):
             alone = f(mask_of(t[i]), mask_of(r[i]))
