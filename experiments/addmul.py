@@ -20,25 +20,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import jaxmod as jm
-from jaxmod import cli
+from jaxmod import cli, configs
 from jaxmod.analysis.confusion import operation_confusion
 from jaxmod.analysis.inversion import first_half
-from jaxmod.data.arithmetic import candidate_labels, encode_addmul, load_addmul
-from jaxmod.losses import all_digits_right, digit_cross_entropy
-from jaxmod.models import layer_labels
-from jaxmod.models.fnn import FNN
-from jaxmod.models.lstm import LSTMClassifier
-from jaxmod.summary import check, half_mask_drop, summarise
+from jaxmod.data.arithmetic import OPERATIONS, candidate_labels, load_addmul, split_by_operation
+from jaxmod.models import is_outer, layer_labels
+from jaxmod.models.arithmetic import addmul_network
+from jaxmod.models.fnn import SIZES
+from jaxmod.reports import array_stat
+from jaxmod.summary import check, summarise
 from jaxmod.train.steps import without_state
-
-OPERATIONS = ("add", "mul")
-LSTM_STEPS = 3
-
-SIZES = {"small": (400, 400, 200), "medium": (800,) * 4, "big": (2000,) * 4, "huge": (4000,) * 4}
-"""The paper's feed-forward networks, by name."""
 
 
 @dataclasses.dataclass
@@ -46,7 +39,7 @@ class Config:
     """The paper's values are the defaults."""
 
     model: str = "fnn"  # or lstm
-    hidden: tuple[int, ...] = SIZES["big"]  # of the FNN; the paper's sizes are in SIZES
+    hidden: tuple[int, ...] = SIZES["big"]  # of the FNN
     lstm_hidden: int = 256  # larger over-fits (paper, B.2)
     seeds: int = 10
     seed: int = 0
@@ -71,71 +64,15 @@ PRESETS = {
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, before any work."""
-    cli.check_choice("model", config.model, ("fnn", "lstm"))
-    cli.check_positive(
-        config, "hidden", "lstm_hidden", "seeds", "network_learning_rate", "temperature", "clip_norm"
-    )
-    if config.model == "fnn" and len(config.hidden) < 2:
-        raise ValueError(
-            f"hidden={config.hidden}: expected two sizes or more, for a layer between the outer ones."
-        )
-    for build in (network_config, mask_config):
-        build(config)  # they check their own values
-
-
-def network_config(config: Config) -> jm.DenseConfig:
-    """Returns how the network is trained."""
-    return jm.DenseConfig(config.network_steps, config.batch_size, config.chunk_steps)
-
-
-def mask_config(config: Config) -> jm.MaskConfig:
-    """Returns how the masks are trained."""
-    return jm.MaskConfig(
-        steps=config.mask_steps,
-        batch_size=config.batch_size,
-        num_samples=config.num_samples,
-        learning_rate=config.mask_learning_rate,
-        beta=config.beta,
-        clip_norm=config.clip_norm,
-        chunk_steps=config.chunk_steps,
-    )
-
-
-def make_network(config: Config):
-    """Returns `init(key) -> params` and `predict(params, batch) -> digit logits [batch, 2, 10]`."""
-    if config.model == "fnn":
-        model = FNN(config.hidden, outputs=20)
-    else:
-        model = LSTMClassifier(config.lstm_hidden, layers=2, outputs=20)
-
-    def see(batch):
-        x = encode_addmul(batch["digits"], batch["op"])
-        return x if config.model == "fnn" else jnp.repeat(x[:, None], LSTM_STEPS, axis=1)
-
-    def init(key):
-        return model.init(key, see({"digits": jnp.zeros((1, 4), int), "op": jnp.zeros(1, int)}))["params"]
-
-    def predict(params, batch):
-        outputs: Any = model.apply({"params": params}, see(batch))
-        last = outputs if config.model == "fnn" else outputs[:, -1]
-        return last.reshape(-1, 2, 10)
-
-    return init, predict
+    configs.check_training(config, fewest_layers=2)
+    configs.check_positive(config, "temperature")
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns the results: networks, then the control and the operations' masks, then the analyses."""
     train, valid = load_addmul("train"), load_addmul("valid")
-    key = jax.random.key(config.seed, impl="threefry2x32")
-    keys, control_key = jax.random.split(key, config.seeds), jax.random.fold_in(key, 2**31)
-    init, predict = make_network(config)
-
-    def loss_fn(params, batch, key):
-        del key
-        return jnp.mean(digit_cross_entropy(predict(params, batch), batch["labels"]))
-
-    def evaluate(params, batch):
-        return {"accuracy": all_digits_right(predict(params, batch), batch["labels"])}
+    keys, control_key = configs.run_keys(config)
+    init, predict, loss_fn, evaluate = addmul_network(configs.make_model(config, outputs=20))
 
     # 1. Train the networks on both operations.
     network = jm.train_network(
@@ -143,12 +80,10 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         init,
         train,
         keys=keys,
-        config=network_config(config),
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(config.clip_norm), optax.adam(config.network_learning_rate)
-        ),
+        config=configs.network_config(config),
+        optimizer=configs.network_optimizer(config),
         evaluate=evaluate,
-        workdir=workdir.stage("network") if workdir else None,
+        workdir=workdir,
         progress=progress,
     )
 
@@ -158,12 +93,12 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         network.params,
         split_by_operation(train, whole="control"),
         keys=keys,
-        config=mask_config(config),
-        estimator=jm.gumbel_sigmoid(temperature=config.temperature),
+        config=configs.mask_config(config),
+        estimator=configs.make_estimator(config),
         data=train,
         evaluate=evaluate,
         params_axis=0,
-        workdir=workdir.stage("masks") if workdir else None,
+        workdir=workdir,
         progress=progress,
     )
     masks = {name: module.mask for name, module in found.items()}
@@ -172,6 +107,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
 
     # 3. What does each mask, its complement and a random mask of its size perform?
     tasks = split_by_operation(valid, whole="iid")
+    labels = layer_labels(network.params)
     table = jm.evaluate(
         evaluate,
         network.params,
@@ -181,8 +117,8 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         params_axis=0,
         key=control_key,
         control="control",
+        first_half=first_half(list(labels), round_up=True),
     )
-    labels = layer_labels(network.params)
     results = {
         "question": "Which weights add, which multiply, and how many do both operations share?",
         "notes": [
@@ -195,17 +131,8 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
             name: confusion(predict, network.params, mask, valid)
             for name, mask in (masks | {f"not {n}": jm.invert(m) for n, m in masks.items()}).items()
         },
-        "half_mask": half_mask_drop(
-            evaluate, network.params, masks["control"], first_half(list(labels), round_up=True), valid
-        ),
     }
     return results | {"checks": checks(results)}
-
-
-def split_by_operation(data, whole: str) -> dict[str, np.ndarray]:
-    """Returns the rows of each task: everything (named `whole`), additions, multiplications."""
-    rows = {whole: np.arange(len(data["op"]))}
-    return rows | {name: np.flatnonzero(data["op"] == op) for op, name in enumerate(OPERATIONS)}
 
 
 def confusion(predict, params, mask, valid) -> dict[str, Any]:
@@ -220,10 +147,7 @@ def confusion(predict, params, mask, valid) -> dict[str, Any]:
     return {
         "rows": list(OPERATIONS),
         "columns": [*OPERATIONS, "none"],
-        "percent": {
-            "mean": percent.mean(0).tolist(),
-            "std": percent.std(0, ddof=1).tolist() if len(percent) > 1 else None,
-        },
+        "percent": array_stat(percent),
     }
 
 
@@ -234,7 +158,7 @@ def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
     own = [accuracy[op][op] for op in OPERATIONS]
     other = [accuracy["add"]["mul"], accuracy["mul"]["add"]]
     total = {op: results["sharing"][op]["total"]["mean"] for op in OPERATIONS}
-    io_layers = [layer for layer in results["layers"] if layer in ("layer 1", "l0 ih", "output")]
+    io_layers = [layer for layer in results["layers"] if is_outer(layer)]
     outer = np.mean([results["sharing"]["add"][layer]["mean"] for layer in io_layers])
     hidden = [layer for layer in results["layers"] if layer not in io_layers]
     inner = np.mean([results["sharing"]["add"][layer]["mean"] for layer in hidden])
@@ -296,4 +220,4 @@ def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    cli.main("addmul", PRESETS, run, validate)
+    cli.main("addmul", PRESETS, run, validate, estimator=configs.make_estimator)

@@ -20,21 +20,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import jaxmod as jm
-from jaxmod import cli
-from jaxmod.analysis.inversion import first_half, inverse_masks
+from jaxmod import cli, configs
+from jaxmod.analysis.inversion import first_half
 from jaxmod.data.arithmetic import encode_double_addition, load_double_addition
 from jaxmod.losses import all_digits_right, digit_cross_entropy
-from jaxmod.models import layer_labels
-from jaxmod.models.fnn import FNN
-from jaxmod.models.lstm import LSTMClassifier
-from jaxmod.summary import check, half_mask_drop, summarise
+from jaxmod.models import is_outer, layer_labels
+from jaxmod.models.fnn import SIZES
+from jaxmod.summary import check, summarise
 from jaxmod.train.steps import without_state
 
 PAIRS = ("pair 1", "pair 2")
 STEPS_PER_PAIR = 3
+ESTIMATOR = jm.gumbel_sigmoid()
 
 
 class Mode(NamedTuple):
@@ -62,7 +61,7 @@ class Config:
 
     model: str = "fnn"  # or lstm
     mode: str = "together"  # of the LSTM, one of MODES
-    hidden: tuple[int, ...] = (2000,) * 4  # of the FNN
+    hidden: tuple[int, ...] = SIZES["big"]  # of the FNN
     lstm_hidden: int = 256
     copy_weights: bool = False  # positive control: pair 1 gets pair 2's wiring, so both share one adder
     zero_other_pair: bool = True  # LSTM, masks of a pair: its inputs alone are shown (the authors' code)
@@ -79,9 +78,19 @@ class Config:
     clip_norm: float = 1.0
     chunk_steps: int = 1000
 
+    @property
+    def beta(self) -> float:
+        """The model's own."""
+        return self.fnn_beta if self.model == "fnn" else self.lstm_beta
+
+    @property
+    def views(self) -> int:
+        """How often the network sees an example: the FNN is shown the pairs one by one."""
+        return 2 if self.model == "fnn" else 1
+
 
 PRESETS = {
-    "quick": Config(hidden=(400, 400, 200), seeds=1, network_steps=5_000, mask_steps=3_000),
+    "quick": Config(hidden=SIZES["small"], seeds=1, network_steps=5_000, mask_steps=3_000),
     "cpu": Config(hidden=(400,) * 4, lstm_hidden=128, seeds=3, network_steps=10_000, mask_steps=10_000),
     "paper": Config(),
 }
@@ -89,56 +98,21 @@ PRESETS = {
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, before any work."""
-    cli.check_choice("model", config.model, ("fnn", "lstm"))
-    cli.check_choice("mode", config.mode, MODES)
-    cli.check_positive(config, "hidden", "lstm_hidden", "seeds", "network_learning_rate", "clip_norm")
+    configs.check_training(config, fewest_layers=2)
+    configs.check_choice("mode", config.mode, MODES)
     if config.model == "lstm" and config.copy_weights:
         raise ValueError("copy_weights=True: only the FNN has separate wiring to copy; use model=fnn.")
     if config.model == "fnn" and config.mode != "together":
         raise ValueError(f"mode={config.mode!r} is one of the LSTM's; use model=lstm.")
-    if config.model == "fnn" and len(config.hidden) < 2:
-        raise ValueError(
-            f"hidden={config.hidden}: expected two sizes or more, for a layer between the outer ones."
-        )
-    for build in (network_config, mask_config):
-        build(config)  # they check their own values
-
-
-def pairs_per_example(config: Config) -> int:
-    """Returns how many examples of the engine an example of two pairs makes."""
-    return 2 if config.model == "fnn" else 1
-
-
-def network_config(config: Config) -> jm.DenseConfig:
-    """Returns how the network is trained."""
-    batch_size = config.batch_size * pairs_per_example(config)
-    return jm.DenseConfig(config.network_steps, batch_size, config.chunk_steps)
-
-
-def mask_config(config: Config) -> jm.MaskConfig:
-    """Returns how the masks are trained: with the FNN's double batch, alpha stays `beta / batch_size`."""
-    factor = pairs_per_example(config)
-    return jm.MaskConfig(
-        steps=config.mask_steps,
-        batch_size=config.batch_size * factor,
-        num_samples=config.num_samples * factor,
-        learning_rate=config.mask_learning_rate,
-        beta=(config.fnn_beta if config.model == "fnn" else config.lstm_beta) * factor,
-        clip_norm=config.clip_norm,
-        chunk_steps=config.chunk_steps,
-    )
 
 
 def make_network(config: Config):
-    """Returns `init(key) -> params` and `predict(params, digits, shown) -> digit logits`.
+    """Returns `init(key) -> params` and `predict(params, digits, shown) -> outputs`.
 
-    The logits are `[batch, pair, 2, 10]`; `shown` `[batch, pair]` is 0 where the inputs of a pair are zeroed.
+    The outputs are `[batch, pair, 2, 10]`; `shown` `[batch, pair]` is 0 where a pair's inputs are zeroed.
     """
     mode = MODES[config.mode]
-    if config.model == "fnn":
-        model = FNN(config.hidden, outputs=40)
-    else:
-        model = LSTMClassifier(config.lstm_hidden, layers=2, outputs=20 if mode.shared_output else 40)
+    model = configs.make_model(config, outputs=20 if mode.shared_output else 40)
 
     def see(digits, shown):
         encoded = encode_double_addition(digits, shown)
@@ -215,8 +189,7 @@ def copy_second_pair(params):
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns the results: networks, then the control and the pairs' masks, then the analyses."""
     train, valid = load_double_addition("train"), load_double_addition("valid")
-    key = jax.random.key(config.seed, impl="threefry2x32")
-    keys, control_key = jax.random.split(key, config.seeds), jax.random.fold_in(key, 2**31)
+    keys, control_key = configs.run_keys(config)
     init, predict = make_network(config)
     train = jax.tree.map(jnp.asarray, train)
 
@@ -245,12 +218,10 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         both,
         data=train,
         keys=keys,
-        config=network_config(config),
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(config.clip_norm), optax.adam(config.network_learning_rate)
-        ),
+        config=configs.network_config(config, views=config.views),
+        optimizer=configs.network_optimizer(config),
         evaluate=evaluate,
-        workdir=workdir.stage("network") if workdir else None,
+        workdir=workdir,
         progress=progress,
     )
     params = jax.vmap(copy_second_pair)(network.params) if config.copy_weights else network.params
@@ -261,11 +232,12 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         params,
         {"control": both} | {name: make_task(config, (pair,)) for pair, name in enumerate(PAIRS)},
         keys=keys,
-        config=mask_config(config),
+        config=configs.mask_config(config, views=config.views),
+        estimator=ESTIMATOR,
         data=train,
         evaluate=evaluate,
         params_axis=0,
-        workdir=workdir.stage("masks") if workdir else None,
+        workdir=workdir,
         progress=progress,
     )
     masks = {name: module.mask for name, module in found.items()}
@@ -279,10 +251,18 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         name: valid | {"wanted": np.tile(np.array(pair, np.float32), (count, 1))}
         for name, pair in wanted.items()
     }
-    table = jm.evaluate(evaluate, params, masks, tasks, params_axis=0, key=control_key, control="control")
     labels = layer_labels(params)
-    table.update(jm.evaluate(evaluate, params, inverses_with_io(masks, labels), tasks, params_axis=0))
-    first = first_half(list(labels), round_up=False) if config.model == "fnn" else list(labels)[:2]
+    table = jm.evaluate(
+        evaluate,
+        params,
+        masks,
+        tasks,
+        params_axis=0,
+        key=control_key,
+        control="control",
+        io_layers=[path for path, label in labels.items() if is_outer(label)],
+        first_half=first_half(list(labels), round_up=False),
+    )
     results = {
         "question": "Do both additions use the same weights, as one adder would?",
         "notes": [
@@ -293,25 +273,8 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         "runs": config.seeds,
         "copied": config.copy_weights,
         **summarise(found, table, labels, tasks=PAIRS),
-        "half_mask": half_mask_drop(evaluate, params, masks["control"], first, tasks["iid"]),
     }
     return results | {"checks": checks(results)}
-
-
-def inverses_with_io(masks, labels: dict[str, str]) -> dict[str, Any]:
-    """Returns the pairs' inverted masks with input and output layers kept as in the control, or whole."""
-    outer = [path for path, label in labels.items() if is_outer(label)]
-
-    def inverse(mask, io):
-        return jax.vmap(lambda mask, control: inverse_masks(mask, control, outer, io))(mask, masks["control"])
-
-    variants = {"control I/O": "fullmask", "full I/O": "ones"}
-    return {f"not {p}, {name}": inverse(masks[p], io) for p in PAIRS for name, io in variants.items()}
-
-
-def is_outer(label: str) -> bool:
-    """Returns whether a layer is one of input and output."""
-    return label in ("layer 1", "l0 ih", "output")
 
 
 def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -380,4 +343,4 @@ def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    cli.main("double_addition", PRESETS, run, validate)
+    cli.main("double_addition", PRESETS, run, validate, estimator=lambda _: ESTIMATOR)

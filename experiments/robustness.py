@@ -27,29 +27,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
 import jaxmod as jm
-from jaxmod import cli
+from jaxmod import cli, configs
 from jaxmod.analysis.gradient_variance import gradient_variance
 from jaxmod.analysis.histogram import mask_mean_histogram
-from jaxmod.data.arithmetic import encode_addmul, load_addmul
-from jaxmod.losses import all_digits_right, digit_cross_entropy
-from jaxmod.models.fnn import FNN
-from jaxmod.models.lstm import LSTMClassifier
-from jaxmod.reports import stat
+from jaxmod.data.arithmetic import load_addmul, split_by_operation
+from jaxmod.models.arithmetic import addmul_network
+from jaxmod.models.fnn import SIZES
+from jaxmod.reports import array_stat, stat
 from jaxmod.summary import check
+from jaxmod.train.steps import without_state
 
-LSTM_STEPS = 3
 SAMPLED_MASKS = 8  # whose accuracy is compared with that of the thresholded mask
 
 SAME = 0.02
 """Two accuracies no further apart than this count as the same."""
-
-SIZES = {"mini": (100, 100, 50), "tiny": (200, 200, 100), "small": (400, 400, 200)}
-SIZES |= {"medium": (800,) * 4, "big": (2000,) * 4, "huge": (4000,) * 4}
-"""Feed-forward networks by name, in rising order: the paper's from small on, and two that are smaller."""
 
 
 @dataclasses.dataclass
@@ -121,36 +115,16 @@ PRESETS = {
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, before any work."""
-    cli.check_choice("study", config.study, STUDIES)
-    cli.check_choice("model", config.model, ("fnn", "lstm"))
+    configs.check_choice("study", config.study, STUDIES)
+    configs.check_training(config)
     for size in config.sizes or ("",):
-        cli.check_choice("sizes", size, SIZES)
-    cli.check_positive(config, "hidden", "lstm_hidden", "seeds", "network_learning_rate", "clip_norm")
-    cli.check_positive(config, "temperature", "temperatures", "beta", "betas", "learning_rates")
-    cli.check_positive(config, "step_counts", "sample_counts", "lstm_sizes")
+        configs.check_choice("sizes", size, SIZES)
+    configs.check_positive(config, "temperature", "temperatures", "beta", "betas", "learning_rates")
+    configs.check_positive(config, "step_counts", "sample_counts", "lstm_sizes")
     if config.noise_draws < 2:
         raise ValueError(f"noise_draws={config.noise_draws}: expected 2 or more, to have a variance.")
-    network_config(config)
-    for count in (config.num_samples, *config.sample_counts):
-        dataclasses.replace(mask_config(config), num_samples=count)
-
-
-def network_config(config: Config) -> jm.DenseConfig:
-    """Returns how the network is trained."""
-    return jm.DenseConfig(config.network_steps, config.batch_size, config.chunk_steps)
-
-
-def mask_config(config: Config) -> jm.MaskConfig:
-    """Returns how the masks are trained."""
-    return jm.MaskConfig(
-        steps=config.mask_steps,
-        batch_size=config.batch_size,
-        num_samples=config.num_samples,
-        learning_rate=config.mask_learning_rate,
-        beta=config.beta,
-        clip_norm=config.clip_norm,
-        chunk_steps=config.chunk_steps,
-    )
+    for count in config.sample_counts:
+        configs.mask_config(dataclasses.replace(config, num_samples=count))
 
 
 class Lab(NamedTuple):
@@ -189,7 +163,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
     study, question = STUDIES[config.study]
     model = {"size": "fnn", "lstm_hidden": "lstm"}.get(config.study, config.model)
     config = dataclasses.replace(config, model=model)
-    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    keys, _ = configs.run_keys(config)
     lab = Lab(config, keys, load_addmul("train"), load_addmul("valid"), workdir, progress)
     facts = {"question": question, "study": config.study, "parameter": config.study}
     return facts | {"model": model, "runs": config.seeds} | study(lab)
@@ -198,44 +172,19 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
 def train_networks(lab: Lab, name: str = "network") -> Networks:
     """Returns a network per seed, trained on both operations."""
     config = lab.config
-    if config.model == "fnn":
-        model = FNN(config.hidden, outputs=20)
-    else:
-        model = LSTMClassifier(config.lstm_hidden, layers=2, outputs=20)
-
-    def see(batch):
-        x = encode_addmul(batch["digits"], batch["op"])
-        return x if config.model == "fnn" else jnp.repeat(x[:, None], LSTM_STEPS, axis=1)
-
-    def init(key):
-        return model.init(key, see({"digits": jnp.zeros((1, 4), int), "op": jnp.zeros(1, int)}))["params"]
-
-    def predict(params, batch):
-        outputs: Any = model.apply({"params": params}, see(batch))
-        last = outputs if config.model == "fnn" else outputs[:, -1]
-        return last.reshape(-1, 2, 10)
-
-    def loss_fn(params, batch, key):
-        del key
-        return jnp.mean(digit_cross_entropy(predict(params, batch), batch["labels"]))
-
-    def evaluate(params, batch):
-        return {"accuracy": all_digits_right(predict(params, batch), batch["labels"])}
-
+    network = addmul_network(configs.make_model(config, outputs=20))
     trained = jm.train_network(
-        lambda params, state, batch, key: (loss_fn(params, batch, key), (state, {})),
-        init,
+        without_state(network.loss_fn),
+        network.init,
         lab.train,
         keys=lab.keys,
-        config=network_config(config),
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(config.clip_norm), optax.adam(config.network_learning_rate)
-        ),
-        evaluate=evaluate,
+        config=configs.network_config(config),
+        optimizer=configs.network_optimizer(config),
+        evaluate=network.evaluate,
         workdir=lab.workdir.stage(name) if lab.workdir else None,
         progress=lab.progress,
     )
-    return Networks(trained.params, 0, lab.keys, loss_fn, evaluate)
+    return Networks(trained.params, 0, lab.keys, network.loss_fn, network.evaluate)
 
 
 def find_masks(
@@ -252,20 +201,14 @@ def find_masks(
         networks.params,
         {task: rows[task] for task in tasks},
         keys=networks.keys,
-        config=config or mask_config(lab.config),
-        estimator=jm.gumbel_sigmoid(temperature=lab.config.temperature),
+        config=config or configs.mask_config(lab.config),
+        estimator=configs.make_estimator(lab.config),
         data=lab.train,
         evaluate=networks.evaluate,
         params_axis=networks.params_axis,
         workdir=lab.workdir.stage(name) if lab.workdir else None,
         progress=lab.progress,
     )
-
-
-def split_by_operation(data: Mapping[str, np.ndarray], whole: str) -> dict[str, np.ndarray]:
-    """Returns the rows of each task: everything (named `whole`), additions, multiplications."""
-    rows = {whole: np.arange(len(data["op"]))}
-    return rows | {name: np.flatnonzero(data["op"] == op) for op, name in enumerate(("add", "mul"))}
 
 
 def evaluate(lab: Lab, networks: Networks, masks: Mapping[str, Any], tasks: Mapping[str, Any]):
@@ -303,7 +246,7 @@ def measure(lab: Lab, networks: Networks, found: Mapping[str, jm.Found]) -> dict
 def vary_together(lab: Lab, setting: str, values: Sequence[float]) -> list[dict[str, Any]]:
     """Returns a row for each value of a setting that the runs of one compiled program may differ in."""
     networks = train_networks(lab)
-    config = dataclasses.replace(mask_config(lab.config), **{setting: np.array(values)})
+    config = dataclasses.replace(configs.mask_config(lab.config), **{setting: np.array(values)})
     per_seed = []
     for run in range(lab.config.seeds):
         network = networks.alone(run, copies=len(values))
@@ -400,7 +343,7 @@ def study_histogram(lab: Lab) -> dict[str, Any]:
     """Returns figure 7 for the control mask, and the accuracy before and after thresholding."""
     networks = train_networks(lab)
     control = find_masks(lab, networks, tasks=("control",))["control"]
-    estimator = jm.gumbel_sigmoid(temperature=lab.config.temperature)
+    estimator = configs.make_estimator(lab.config)
     everything = {"iid": np.arange(len(lab.valid["op"]))}
 
     def accuracy(mask):
@@ -423,8 +366,7 @@ def study_histogram(lab: Lab) -> dict[str, Any]:
     _, counts, density = jax.tree.map(np.asarray, jax.vmap(mask_mean_histogram)(control.logits))
     histogram = {
         "edges": np.linspace(0, 1, counts.shape[1] + 1).tolist(),
-        "mean": density.mean(0).tolist(),
-        "std": density.std(0, ddof=1).tolist() if len(density) > 1 else None,
+        **array_stat(density),
         "counts": counts.sum(0).tolist(),
     }
     undecided = counts[:, 50:450].sum() / counts.sum()
@@ -496,7 +438,7 @@ def tuned(name: str, values: Sequence[float], chosen: float, rows: Sequence[Any]
 
 def study_samples(lab: Lab) -> dict[str, Any]:
     """Returns the variance of the control mask's gradient for each number of samples per batch."""
-    config, estimator = lab.config, jm.gumbel_sigmoid(temperature=lab.config.temperature)
+    config, estimator = lab.config, configs.make_estimator(lab.config)
     networks = train_networks(lab)
     trained = find_masks(lab, networks, tasks=("control",))["control"].logits
     batch = jax.tree.map(lambda x: x[: config.batch_size], lab.train)
@@ -574,4 +516,4 @@ STUDIES = {
 
 
 if __name__ == "__main__":
-    cli.main("robustness", PRESETS, run, validate)
+    cli.main("robustness", PRESETS, run, validate, estimator=configs.make_estimator)

@@ -7,24 +7,27 @@ Flags live in a set of their own, not in absl's global one, so that importing an
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import re
 import sys
 import time
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
 
-from jaxmod import reports
+from jaxmod import hosts, reports
+from jaxmod.configs import KEY_IMPL, check_choice
+from jaxmod.types import Estimator
 from jaxmod.workdir import Workdir
 
-__all__ = ["Command", "check_choice", "check_positive", "main", "parse"]
+__all__ = ["Command", "main", "parse"]
+
+_OPTIONS = "--preset, --workdir, --distributed or --config.FIELD=VALUE"
 
 
 class Command(NamedTuple):
@@ -33,6 +36,7 @@ class Command(NamedTuple):
     preset: str
     config: Any
     workdir: Path
+    distributed: bool = False
 
 
 def main(
@@ -41,6 +45,8 @@ def main(
     run: Callable[..., dict[str, Any]],
     check: Callable[[Any], None] | None = None,
     argv: Sequence[str] | None = None,
+    *,
+    estimator: Callable[[Any], Estimator] | None = None,
 ) -> None:
     """Runs an experiment as the command line says, and leaves results, figures and report in its workdir.
 
@@ -53,6 +59,8 @@ def main(
       run: `run(config, workdir, progress) -> results`.
       check: raises ValueError for a config that cannot work.
       argv: default: the process's arguments.
+      estimator: `config -> estimator` of the masks. Its name is recorded in `config.json`, as is the
+        generator of the keys: both decide the results.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "-help", "--help"} & set(arguments):
@@ -60,6 +68,8 @@ def main(
         return
     with _sentences(name, ValueError):
         command = parse(name, presets, arguments)
+        if command.distributed:
+            hosts.initialize()
         if check is not None:
             check(command.config)
     with warnings.catch_warnings(), contextlib.ExitStack() as stack:
@@ -69,15 +79,17 @@ def main(
             getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
         with _sentences(name, ValueError, OSError, ImportError):
             # Not at the top: matplotlib is optional, and to miss it after the work would be late.
-            import jaxmod.figures  # noqa: F401
+            from jaxmod import figures, pages  # noqa: F401
 
-            record = {"experiment": name, **dataclasses.asdict(command.config)}
+            record = {"experiment": name, **dataclasses.asdict(command.config), "key_impl": KEY_IMPL}
+            if estimator is not None:
+                record["estimator"] = estimator(command.config).name
             workdir = stack.enter_context(Workdir.open(command.workdir, record))
             results = workdir.results()
         # FloatingPointError: a loss that is not finite. Other errors from here on are bugs.
-        with _sentences(name, OSError, FloatingPointError):
+        with _sentences(name, OSError, FloatingPointError, MemoryError):
             try:
-                _finish(name, command, workdir, results, run)
+                _finish(command, record, workdir, results, run)
             except KeyboardInterrupt:
                 print("\nInterrupted. The same command resumes where it stopped.", file=sys.stderr)
                 raise SystemExit(130) from None
@@ -100,15 +112,14 @@ def parse(name: str, presets: Mapping[str, Any], argv: Sequence[str]) -> Command
     values = flags.FlagValues()
     flags.DEFINE_string("preset", default, "", flag_values=values)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "", flag_values=values)
     config_flags.DEFINE_config_dataclass(
         "config", dataclasses.replace(presets[default]), flag_values=values, sys_argv=list(argv)
     )
     try:
         _, *rest = values([name, *argv])
     except flags.UnrecognizedFlagError as error:
-        raise ValueError(
-            f"--{error.flagname} is no option; expected --preset, --workdir or --config.FIELD=VALUE."
-        ) from None
+        raise ValueError(f"--{error.flagname} is no option; expected {_OPTIONS}.") from None
     except flags.IllegalFlagValueError as error:
         field = re.match(r"flag --config\.(\w+)=(.*?): ", str(error), re.DOTALL)
         if field is None:
@@ -117,35 +128,15 @@ def parse(name: str, presets: Mapping[str, Any], argv: Sequence[str]) -> Command
     except flags.Error as error:
         raise ValueError(f"{str(error).rstrip('.')}.") from None
     if rest:
-        raise ValueError(f"{rest[0]!r} is no option; expected --preset, --workdir or --config.FIELD=VALUE.")
+        raise ValueError(f"{rest[0]!r} is no option; expected {_OPTIONS}.")
     preset = str(values["preset"].value)
     check_choice("--preset=", preset, presets)
     overrides = config_flags.get_override_values(values["config"])
     config = dataclasses.replace(
         presets[preset], **{field: _typed(field, value, hints[field]) for field, value in overrides.items()}
     )
-    return Command(preset, config, Path(values["workdir"].value or f"runs/{name}-{preset}"))
-
-
-def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
-    """Raises ValueError unless `value` is one of `allowed`; the message has the closest one first."""
-    allowed = list(allowed)
-    if value in allowed:
-        return
-    close = difflib.get_close_matches(value, allowed, n=1)
-    ordered = close + [choice for choice in allowed if choice not in close]
-    shown = f"{name}{value}" if name.startswith("--") else f"{name}={value!r}"
-    raise ValueError(f"{shown}: expected {'one of ' if len(ordered) > 1 else ''}{', '.join(ordered)}.")
-
-
-def check_positive(config: Any, *fields: str) -> None:
-    """Raises ValueError unless each of these fields of `config`, or each of its numbers, is above 0."""
-    for field in fields:
-        value = getattr(config, field)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not numbers or not all(number > 0 for number in numbers):
-            what = "one or more numbers" if isinstance(value, tuple) else "a number"
-            raise ValueError(f"{field}={reports.format_value(value)}: expected {what} above 0.")
+    workdir = Path(values["workdir"].value or f"runs/{name}-{preset}")
+    return Command(preset, config, workdir, bool(values["distributed"].value))
 
 
 def _typed(field: str, value: Any, hint: Any) -> Any:
@@ -187,14 +178,15 @@ def _usage(name: str, presets: Mapping[str, Any], run: Callable[..., Any]) -> st
     options = [
         f"--preset=NAME     {', '.join([f'{default} (default)', *others])}",
         f"--workdir=FOLDER  default: runs/{name}-PRESET",
+        "--distributed     one of several hosts, each given the same command",
         "--config.FIELD=VALUE; the fields, and their values in each preset:",
     ]
     return "\n".join([text, "", *options, "", *(f"  {line}" for line in table)])
 
 
 def _finish(
-    name: str,
     command: Command,
+    record: Mapping[str, Any],
     workdir: Workdir,
     results: dict[str, Any] | None,
     run: Callable[..., dict[str, Any]],
@@ -207,13 +199,14 @@ def _finish(
     finished = results is not None
     if results is None:
         made = run(command.config, workdir, progress=True)
-        workdir.write_results({"experiment": name, "preset": command.preset, **made})
+        workdir.write_results({"experiment": record["experiment"], "preset": command.preset, **made})
         # As read back, so that figures drawn later are the same.
         results = workdir.results() or {}
+    if not hosts.is_first():
+        return
     paths = figures.figure_paths(results, workdir.path / "figures")
     if not finished or not all(path.exists() for path in (report, *paths.values())):
         drawn = figures.draw_all(results, workdir.path / "figures")
-        record = {"experiment": name, **dataclasses.asdict(command.config)}
         pages.write_report(results, record, drawn, report)
     if finished:
         print(f"This run is finished; nothing is computed again. Report: {report}\n")
@@ -248,4 +241,5 @@ def _refuse(name: str, error: Exception) -> NoReturn:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    if hosts.is_first():
+        print(f"warning: {message}", file=sys.stderr)

@@ -5,19 +5,18 @@ A figure that the paper has carries its number there.
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from jaxmod import files, plots, reports
+from jaxmod.reports import Results
 
 __all__ = ["draw_all", "figure_paths"]
-
-Results: TypeAlias = Mapping[str, Any]
 
 
 class _Plan(NamedTuple):

@@ -8,13 +8,12 @@ import html
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 from jaxmod import files, reports
+from jaxmod.reports import Results
 
 __all__ = ["write_report"]
-
-Results: TypeAlias = Mapping[str, Any]
 
 _CSS = """
 :root { color-scheme: light; }

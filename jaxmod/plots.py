@@ -6,7 +6,7 @@ No file is read or written and no global state is touched, so the functions serv
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from jaxmod import reports
+from jaxmod.reports import Results, Stat
 
 __all__ = [
     "STYLE",
@@ -26,9 +27,6 @@ __all__ = [
     "plot_sharing",
     "plot_weights",
 ]
-
-Results: TypeAlias = Mapping[str, Any]
-Stat: TypeAlias = Mapping[str, Any]
 
 # Okabe and Ito's palette: told apart with any colour vision, and dark and light in print.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")

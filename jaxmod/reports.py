@@ -3,20 +3,19 @@
 A Stat is a number over runs, `{"mean": x, "std": s or None (one run), "runs": [x, ...]}`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 __all__ = [
+    "Results",
+    "Stat",
     "Table",
-    "accuracy_table",
-    "checks_table",
+    "array_stat",
     "format_stat",
     "format_value",
     "is_share",
-    "points_table",
-    "sharing_table",
     "stat",
     "stat_names",
     "summary",
@@ -41,6 +40,14 @@ def stat(values: Any) -> dict[str, Any]:
         raise ValueError(f"values must be one number per run, got shape {np.shape(values)}.")
     std = float(np.std(runs, ddof=1)) if runs.size > 1 else None
     return {"mean": float(np.mean(runs)), "std": std, "runs": runs.tolist()}
+
+
+def array_stat(runs: np.ndarray) -> dict[str, Any]:
+    """Returns `{"mean": [...], "std": [...] or None (one run)}` of one array per run, `[runs, ...]`."""
+    return {
+        "mean": runs.mean(0).tolist(),
+        "std": runs.std(0, ddof=1).tolist() if len(runs) > 1 else None,
+    }
 
 
 def format_stat(stat: Stat | None, percent: bool = False, digits: int | None = 1) -> str:
@@ -114,6 +121,14 @@ def tables(results: Results) -> list[Table]:
     return [make(results) for key, make in makers.items() if results.get(key)]
 
 
+def _per_layer(results: Results, columns: Collection[Mapping[str, Stat]], **form: Any) -> list[list[str]]:
+    """Returns a row per layer, and one for all; a Stat that a column lacks is `"-"`."""
+    return [
+        [layer, *(format_stat(column.get(layer), **form) for column in columns)]
+        for layer in [*results["layers"], "total"]
+    ]
+
+
 def _accuracy(results: Results) -> Table:
     masks = results["accuracy"]
     columns = list(dict.fromkeys(task for row in masks.values() for task in row))
@@ -136,10 +151,7 @@ def _sharing(results: Results) -> Table:
         header += [f"{task} shared", "by chance"]
         columns += [shares, {k: v["expected"] for k, v in results.get("chance", {}).get(task, {}).items()}]
     columns.append(results.get("iou", {}))
-    rows = [
-        [layer, *(format_stat(column.get(layer), percent=True) for column in columns)]
-        for layer in [*results["layers"], "total"]
-    ]
+    rows = _per_layer(results, columns, percent=True)
     note = (
         "Shared: the part of a mask that the other mask has too. By chance: random masks of the same sizes."
     )
@@ -176,10 +188,7 @@ def _chance(results: Results) -> Table:
 
 def _weights(results: Results) -> Table:
     masks = results["weights"]
-    rows = [
-        [layer, *(format_stat(row[layer], digits=0) for row in masks.values())]
-        for layer in [*results["layers"], "total"]
-    ]
+    rows = _per_layer(results, masks.values(), digits=0)
     note = ""
     if "weights_ratio" in results:
         first, second = results["tasks"]
@@ -189,10 +198,7 @@ def _weights(results: Results) -> Table:
 
 def _remaining(results: Results) -> Table:
     masks = results["remaining"]
-    rows = [
-        [layer, *(format_stat(row[layer], percent=True) for row in masks.values())]
-        for layer in [*results["layers"], "total"]
-    ]
+    rows = _per_layer(results, masks.values(), percent=True)
     return Table("Part of the control mask that a mask keeps (%)", ["layer", *masks], rows, detail=True)
 
 
@@ -242,36 +248,15 @@ def _text(table: Table) -> str:
     return "\n".join([table.title, one(table.header), rule, *map(one, table.rows)])
 
 
-def sharing_table(results: Results) -> str:
-    """Returns, for a terminal, what is shared in each layer beside what chance would give."""
-    return _text(_sharing(results))
-
-
-def accuracy_table(results: Results) -> str:
-    """Returns, for a terminal, the accuracy of every mask on every task and the weights it keeps."""
-    return _text(_accuracy(results))
-
-
-def checks_table(results: Results) -> str:
-    """Returns, for a terminal, the paper's statements beside ours: sentences, so lines, not columns."""
-    table = _checks(results)
+def _check_text(table: Table) -> str:
+    """Returns the checks for a terminal: they are sentences, so lines and no columns."""
     lines = [
         f"{holds:3}  {check}\n     paper: {paper}; ours: {ours}" for check, paper, ours, holds in table.rows
     ]
     return "\n".join([table.title, *lines])
 
 
-def points_table(results: Results) -> str:
-    """Returns, for a terminal, the Stats of every value of a study's parameter."""
-    return _text(_points(results))
-
-
 def summary(results: Results) -> str:
-    """Returns the tables for a terminal that `results` gives: what an experiment prints at its end."""
-    makers = {
-        "points": points_table,
-        "sharing": sharing_table,
-        "accuracy": accuracy_table,
-        "checks": checks_table,
-    }
-    return "\n\n".join(make(results) for key, make in makers.items() if results.get(key))
+    """Returns what an experiment prints at its end: the tables without details, the most important last."""
+    shown = [table for table in reversed(tables(results)) if not table.detail]
+    return "\n\n".join(_check_text(t) if "holds" in t.header else _text(t) for t in shown)

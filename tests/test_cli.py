@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxmod import cli, plots
+import jaxmod as jm
+from jaxmod import cli, configs, plots
 from jaxmod.workdir import Workdir
 from tests.results import make_results
 
@@ -29,8 +30,8 @@ PRESETS = {"quick": Config(seeds=1, hidden=(400,)), "paper": Config()}
 
 
 def check(config):
-    cli.check_choice("model", config.model, ("fnn", "lstm"))
-    cli.check_positive(config, "seeds", "hidden")
+    configs.check_choice("model", config.model, ("fnn", "lstm"))
+    configs.check_positive(config, "seeds", "hidden")
 
 
 @pytest.fixture(autouse=True)
@@ -128,8 +129,14 @@ def test_an_override_equal_to_another_preset_s_default_counts():
         (["--config.seeds=0"], "seeds=0: expected a number above 0."),
         (["--config.model=lstn"], "model='lstn': expected one of lstm, fnn."),
         (["--config=x"], "--config=x: set one field at a time, --config.FIELD=VALUE."),
-        (["--wrkdir=x"], "--wrkdir is no option; expected --preset, --workdir or --config.FIELD=VALUE."),
-        (["quick"], "'quick' is no option; expected --preset, --workdir or --config.FIELD=VALUE."),
+        (
+            ["--wrkdir=x"],
+            "--wrkdir is no option; expected --preset, --workdir, --distributed or --config.FIELD=VALUE.",
+        ),
+        (
+            ["quick"],
+            "'quick' is no option; expected --preset, --workdir, --distributed or --config.FIELD=VALUE.",
+        ),
         (["--config.seeds"], "Missing value for flag --config.seeds."),
     ],
 )
@@ -200,6 +207,23 @@ def test_a_workdir_of_another_config_is_refused(capsys, tmp_path):
     err = capsys.readouterr().err
     assert end.value.code == 2 and run.configs == []
     assert "seeds: 1 there, 3 here" in err and "Traceback" not in err
+
+
+def test_the_estimator_is_recorded_and_another_one_is_refused(capsys, tmp_path):
+    def estimator(config):
+        return jm.gumbel_sigmoid(temperature=1e4 * config.beta)
+
+    argv = [f"--workdir={tmp_path}"]
+    cli.main("fake", PRESETS, Runs(), check, argv, estimator=estimator)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["estimator"] == jm.gumbel_sigmoid(temperature=1.0).name
+    assert config["key_impl"] == "threefry2x32"
+    assert config["estimator"] in (tmp_path / "report.html").read_text().replace("&#x27;", "'")
+    with pytest.raises(SystemExit):
+        other = jm.gumbel_sigmoid(noise="jax")
+        cli.main("fake", PRESETS, Runs(), check, argv, estimator=lambda _: other)
+    err = capsys.readouterr().err
+    assert "estimator: " in err and "noise='mix32'" in err and "noise='jax'" in err
 
 
 def test_a_workdir_that_cannot_be_is_refused(capsys, tmp_path):

@@ -40,8 +40,19 @@ def test_format_stat_of_nothing():
     assert reports.format_stat(None) == "-"
 
 
+def test_array_stat_is_the_stat_of_every_element():
+    runs = np.random.RandomState(0).rand(3, 2, 4)
+    ours = reports.array_stat(runs)
+    for index in np.ndindex(2, 4):
+        stat = reports.stat(runs[:, *index])
+        assert np.array(ours["mean"])[index] == pytest.approx(stat["mean"])
+        assert np.array(ours["std"])[index] == pytest.approx(stat["std"])
+    assert reports.array_stat(runs[:1]) == {"mean": runs[0].tolist(), "std": None}
+
+
 def test_sharing_table_has_chance_beside_every_share():
-    lines = reports.sharing_table(make_results()).splitlines()
+    results = {key: make_results()[key] for key in ("layers", "sharing", "chance", "iou")}
+    lines = reports.summary(results).splitlines()
     assert re.split(r"  +", lines[1]) == [
         "layer", "add shared", "by chance", "mul shared", "by chance", "IoU",
     ]  # fmt: skip
@@ -54,10 +65,10 @@ def test_sharing_table_has_chance_beside_every_share():
 
 def test_accuracy_table_has_every_mask_and_task():
     results = make_results()
-    lines = reports.accuracy_table(results).splitlines()
-    assert lines[1].split() == ["weights", "in", "use", "iid", "add", "mul", "kept"]
-    assert [re.split(r"  +", line)[0] for line in lines[3:]] == list(results["accuracy"])
-    assert re.split(r"  +", lines[3])[-1] == "-"  # no density is stored for the unmasked network
+    (table,) = reports.tables({key: results[key] for key in ("accuracy", "density")})
+    assert table.header == ["weights in use", "iid", "add", "mul", "kept"]
+    assert [row[0] for row in table.rows] == list(results["accuracy"])
+    assert table.rows[0][-1] == "-"  # no density is stored for the unmasked network
 
 
 def test_summary_prints_what_is_there():

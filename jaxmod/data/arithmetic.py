@@ -5,6 +5,7 @@ of the validation and test splits also occurs in the training split: these tasks
 computes, not whether it generalises.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,12 +14,17 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Num, UInt8
 
 __all__ = [
+    "OPERATIONS",
     "candidate_labels",
     "encode_addmul",
     "encode_double_addition",
     "load_addmul",
     "load_double_addition",
+    "split_by_operation",
 ]
+
+OPERATIONS = ("add", "mul")
+"""By the numbers they have in "op"."""
 
 _SEED = 0x12345678
 _STREAMS = {"train": 0, "test": 1, "valid": 2}
@@ -50,6 +56,17 @@ def load_addmul(split: str, size: int | None = None) -> dict[str, np.ndarray]:
     digits = _digits(operands)
     labels = candidate_labels(digits)[np.arange(size), op]
     return {"digits": digits, "op": op.astype(np.uint8), "labels": labels}
+
+
+def split_by_operation(data: Mapping[str, Any], whole: str) -> dict[str, np.ndarray]:
+    """Returns the rows of each task: everything (named `whole`), additions, multiplications.
+
+    >>> rows = split_by_operation({"op": np.array([1, 0, 1])}, whole="all")
+    >>> {name: x.tolist() for name, x in rows.items()}
+    {'all': [0, 1, 2], 'add': [1], 'mul': [0, 2]}
+    """
+    rows = {whole: np.arange(len(data["op"]))}
+    return rows | {name: np.flatnonzero(data["op"] == op) for op, name in enumerate(OPERATIONS)}
 
 
 def load_double_addition(split: str, size: int | None = None) -> dict[str, np.ndarray]:

@@ -7,7 +7,11 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-__all__ = ["FNN", "linear"]
+__all__ = ["SIZES", "FNN", "linear"]
+
+SIZES = {"mini": (100, 100, 50), "tiny": (200, 200, 100), "small": (400, 400, 200)}
+SIZES |= {"medium": (800,) * 4, "big": (2000,) * 4, "huge": (4000,) * 4}
+"""Hidden layers by name, in rising order: the paper's networks from small on, and two that are smaller."""
 
 
 def linear(features: int, fan_in: int, name: str) -> nn.Dense:
@@ -28,8 +32,7 @@ class FNN(nn.Module):
     """Layers `layer_1`, `layer_2`, ... of sizes `hidden`, then a linear `output`.
 
     Attributes:
-      hidden: units of each hidden layer. The networks of the paper's addition/multiplication
-        study are (400, 400, 200), (800,) * 4, (2000,) * 4 and (4000,) * 4.
+      hidden: units of each hidden layer; the paper's are in `SIZES`.
       outputs: units of the output layer.
     """
 

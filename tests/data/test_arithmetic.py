@@ -11,6 +11,7 @@ from jaxmod.data.arithmetic import (
     encode_double_addition,
     load_addmul,
     load_double_addition,
+    split_by_operation,
 )
 
 SPLITS = [("train", 0), ("test", 1), ("valid", 2)]
@@ -70,6 +71,13 @@ def test_double_addition_counts_of_the_paper():
     joint = valid["digits"].reshape(-1, 8) @ np.concatenate([powers, 10_000 * powers])
     repeated = np.isin(joint, seen[0] + 10_000 * seen[1]).mean()
     assert 0.005 < repeated < 0.015
+
+
+def test_operations_split_the_rows():
+    valid = load_addmul("valid")
+    rows = split_by_operation(valid, whole="iid")
+    assert {name: len(r) for name, r in rows.items()} == {"iid": 10_000, "add": 4_951, "mul": 5_049}
+    assert set(valid["op"][rows["mul"]]) == {1}
 
 
 @pytest.mark.parametrize("load", [load_addmul, load_double_addition])

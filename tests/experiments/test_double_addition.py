@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import double_addition as experiment
-from jaxmod import files
+from jaxmod import configs, files
 from jaxmod.data.arithmetic import encode_double_addition, load_double_addition
 
 TINY = experiment.Config(
@@ -61,10 +61,12 @@ def test_the_lstm_sees_both_pairs_in_an_example(key, pool, zero_other_pair):
 
 
 def test_alpha_stays_what_it_is_with_the_fnns_double_batch():
-    fnn = experiment.mask_config(experiment.Config())
+    config = experiment.Config()
+    fnn = configs.mask_config(config, config.views)
     assert (fnn.batch_size, fnn.num_samples) == (256, 8)
     assert float(fnn.beta) / fnn.batch_size == pytest.approx(4e-4 / 128)
-    lstm = experiment.mask_config(experiment.Config(model="lstm"))
+    config = experiment.Config(model="lstm")
+    lstm = configs.mask_config(config, config.views)
     assert (lstm.batch_size, lstm.num_samples, float(lstm.beta)) == (128, 4, 1e-4)
 
 

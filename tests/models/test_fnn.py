@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmod import trees
-from jaxmod.models import FNN, layer_labels
+from jaxmod.models import FNN, is_outer, layer_labels
 
 
 def init(model, key, inputs):
@@ -99,6 +99,7 @@ def test_labels_follow_the_data():
     params = init_shapes(FNN((2,) * 11, outputs=2), 3)
     names = [*(f"layer {i}" for i in range(1, 12)), "output"]
     assert list(layer_labels(params).values()) == names
+    assert [name for name in names if is_outer(name)] == ["layer 1", "output"]
     assert list(layer_labels(params)) == [f"{name.replace(' ', '_')}/kernel" for name in names]
 
 
