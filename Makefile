@@ -24,7 +24,10 @@ lint: $(INSTALLED)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.rng
 	$(BIN)/python -m benchmarks.mask_step
+	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.memory
 
 notebooks: $(INSTALLED)
 	$(BIN)/python notebooks/execute.py

@@ -1,228 +1,256 @@
 """What a masked step costs beside a dense step of the same network, batch and optimiser.
 
     python -m benchmarks.mask_step
-    python -m benchmarks.mask_step --networks=fnn-400-400-200,lstm-2x256 --impls=philox4x32 --samples=8
+    python -m benchmarks.mask_step --networks=fnn-2000x4,cnn --samples=1,4,8 --masks=mix32,jax --plot=step.png
+    python -m benchmarks.mask_step --full        # also naive autodiff, PyTorch and ResNet-110
 
-Dense and masked steps are those of the library, in the chunks that `find_modules` and `train_network`
-run. They take turns, a chunk each a round, so that a busy machine slows both; a ratio is the median over
-the rounds of masked by dense time. Compilation and a first chunk come before and are not in it. A JSON
-line per network and generator, then a table. The target: at most 5 times a dense step, with philox4x32.
+Dense and masked steps are those of the library, in the chunks that `find_modules` and `train_network` run.
+They take turns, a chunk each a round, so that a busy machine slows all; a ratio is the median over the
+rounds. Compilation and a first chunk come before and are not in it. A JSON line per network, kind of mask
+and number of samples, then a table with the targets.
+
+`floor` is what a step must move at least, in bytes: per sample, weights and logits are read, their product
+is written and read by the products of both passes, the gradient is written and read; the samples share one
+reading of weights and logits for their slopes; Adam reads and writes three arrays. Matrix products are
+library calls, so their operands go through memory. `moved` is what XLA counts for the compiled step. The
+times that they would take at the bandwidth of a large copy on this device stand beside them.
 """
 
-import importlib.metadata
-import json
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import flags
-from flax import linen as nn
 
 import jaxmod as jm
-from jaxmod.data.arithmetic import encode_addmul, load_addmul
-from jaxmod.losses import digit_cross_entropy
-from jaxmod.models.fnn import FNN
-from jaxmod.models.lstm import LSTMClassifier
+from benchmarks import harness
+from benchmarks.networks import NETWORKS, Network
+from jaxmod import trees
 from jaxmod.train import loops, steps
 from jaxmod.train.axes import Axes, resolve_axes
 from jaxmod.train.state import DenseState, MaskState
 from jaxmod.train.tasks import make_source
 
-TARGET = 5.0
-BATCH_SIZE = 128
-EXAMPLES = 100_000
+DEFAULT = [name for name in NETWORKS if name != "resnet-110"]
+CLIP_NORM, ALPHA = 1.0, 1e-6
 
 
-class Network(NamedTuple):
-    """A network of the addition/multiplication experiment."""
+def naive_sample(key, logits):
+    """Samples as one writes them down: two uniforms from `jax.random`, and autodiff through all of it."""
 
-    model: nn.Module
-    time_steps: int = 0
-    """At how many steps an LSTM sees the input; 0 for a network without time."""
+    def one(key, x):
+        noise = jax.random.uniform(key, (2, *x.shape), minval=1e-10, maxval=1.0)
+        gumbels = -jnp.log(-jnp.log(noise))
+        soft = jax.nn.sigmoid(x + gumbels[0] - gumbels[1])
+        return soft + jax.lax.stop_gradient((soft > 0.5).astype(x.dtype) - soft)
+
+    return jax.tree.map(one, trees.split_keys(key, logits), logits)
 
 
-NETWORKS = {
-    "fnn-400-400-200": Network(FNN((400, 400, 200), outputs=20)),
-    "fnn-2000x4": Network(FNN((2000,) * 4, outputs=20)),
-    "lstm-2x256": Network(LSTMClassifier(256, layers=2, outputs=20), time_steps=3),
+MASKS: dict[str, tuple[jm.Estimator, str]] = {
+    "mix32": (jm.gumbel_sigmoid(), "threefry2x32"),
+    "rao_blackwell": (jm.gumbel_sigmoid(rao_blackwell=True), "threefry2x32"),
+    "threefry2x32": (jm.gumbel_sigmoid(noise="jax"), "threefry2x32"),
+    "philox4x32": (jm.gumbel_sigmoid(noise="jax"), "philox4x32"),
+    "naive": (jm.gumbel_sigmoid()._replace(name="naive", sample=naive_sample), "threefry2x32"),
 }
-IMPLS = ("threefry2x32", "philox4x32")
+"""Kinds of mask: the estimator, and the implementation of its keys."""
 
 
-class Contender:
-    """One kind of step, compiled for a chunk, and the state that it goes on from."""
-
-    def __init__(self, program: loops.Program, length: int, state: Any, **inputs: Any):
-        # What `fit` calls, compiled ahead so that compiling has a time of its own.
-        arguments = (inputs["runs"], inputs["tasks"], inputs["shared"], jnp.int32(0))
-        self._state = jax.tree.map(lambda x: jnp.array(x[None, None]), state)
-        started = time.perf_counter()
-        compiled = loops._compiled_chunk.lower(program, length, self._state, *arguments).compile()
-        self.compile_seconds = time.perf_counter() - started
-        self._chunk = lambda state: compiled(state, *arguments)[0]
-        self._length = length
-        self.milliseconds_per_step()  # warm-up
-
-    def milliseconds_per_step(self) -> float:
-        """Runs a chunk and returns its time per step."""
-        started = time.perf_counter()
-        self._state = jax.block_until_ready(self._chunk(self._state))
-        return 1000 * (time.perf_counter() - started) / self._length
+def make_chunk(
+    step: steps.Step, state: Any, network: Network, impl: str, axes: Axes, *, runs: int = 1, **inputs: Any
+) -> harness.Chunk:
+    """Returns the compiled chunk of a step, all runs starting from one state."""
+    source = make_source({"task": network.examples()})
+    program = loops.Program(step, source.draw, _no_metrics, network.batch_size, 1, resolve_axes(axes))
+    keys = {"key": jax.random.split(jax.random.key(1, impl=impl), runs)}
+    rates = {"alpha": jnp.full(runs, ALPHA), "learning_rate": jnp.full(runs, 1e-2)}
+    shared = {**inputs, "pool": source.pool, "shared_key": jax.random.key(2)}
+    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (runs, *jnp.shape(x))), state)
+    return harness.Chunk(program, network.chunk_steps, state, keys | rates, source.task, shared)
 
 
-def make_loss(network: Network) -> Callable[..., jax.Array]:
-    """Returns `loss(params, batch, key)` of the addition/multiplication experiment."""
-
-    def loss_fn(params, batch, key):
-        del key
-        outputs: Any = network.model.apply({"params": params}, shown(network, batch))
-        last = outputs[:, -1] if network.time_steps else outputs
-        return jnp.mean(digit_cross_entropy(last.reshape(-1, 2, 10), batch["labels"]))
-
-    return loss_fn
+def _no_metrics(*_: Any) -> dict[str, Any]:
+    return {}
 
 
-def shown(network: Network, batch: dict[str, jax.Array]) -> jax.Array:
-    """Returns what the network sees of a batch."""
-    x = encode_addmul(batch["digits"], batch["op"])
-    return jnp.repeat(x[:, None], network.time_steps, axis=1) if network.time_steps else x
+def dense_chunk(network: Network, params: Any, axes: Axes = Axes(), runs: int = 1) -> harness.Chunk:
+    """Returns a chunk of dense training."""
+    adam = optax.chain(optax.clip_by_global_norm(CLIP_NORM), optax.adam(1e-3))
+    step = steps.make_dense_step(steps.without_state(network.loss_fn), adam)
+    return make_chunk(
+        step, DenseState(params, None, adam.init(params)), network, "threefry2x32", axes, runs=runs
+    )
+
+
+def mask_chunk(
+    network: Network, params: Any, masks: str, num_samples: int, axes: Axes = Axes(), runs: int = 1
+) -> harness.Chunk:
+    """Returns a chunk of mask training."""
+    estimator, impl = MASKS[masks]
+    adam = steps.clipped_adam(CLIP_NORM)
+    mode = resolve_axes(axes).samples or "vmap"
+    step = steps.make_mask_step(network.loss_fn, estimator, adam, num_samples, mode)
+    logits = estimator.init(jax.random.key(0), params)
+    frozen = {"params": params, "held": jax.tree.map(lambda _: None, logits)}
+    return make_chunk(step, MaskState(logits, adam.init(logits)), network, impl, axes, runs=runs, **frozen)
 
 
 def measure(
-    name: str, network: Network, impls: Sequence[str], *, num_samples: int, length: int, rounds: int
-) -> list[dict[str, Any]]:
-    """Returns a row per key implementation: the dense step's time, the masked step's, their ratio."""
-    source = make_source({"addmul": load_addmul("train", EXAMPLES)})
-    axes = resolve_axes(Axes(samples="unroll"))
-    loss_fn = make_loss(network)
-    first = {"digits": jnp.zeros((1, 4), int), "op": jnp.zeros(1, int)}
-    params = jax.jit(network.model.init)(jax.random.key(0), shown(network, first))["params"]
+    name: str,
+    network: Network,
+    masks: Sequence[str],
+    samples: Sequence[int],
+    rounds: int,
+    torch: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Yields a row per kind of mask and number of samples, the dense step beside each."""
+    params = jax.jit(network.init)(jax.random.key(0))
+    chunks = {"dense": dense_chunk(network, params)}
+    chunks |= {f"{kind} {n}": mask_chunk(network, params, kind, n) for kind in masks for n in samples}
+    contenders: dict[str, Any] = dict(chunks)
+    if torch:
+        from benchmarks import torch_step
 
-    def contender(step: steps.Step, state: Any, impl: str, runs: dict[str, Any], shared: dict[str, Any]):
-        program = loops.Program(step, source.draw, lambda *_: {}, BATCH_SIZE, 1, axes)
-        runs = jax.tree.map(lambda x: jnp.asarray(x)[None], runs | {"key": jax.random.key(1, impl=impl)})
-        shared = shared | {"pool": source.pool, "shared_key": jax.random.key(2)}
-        return Contender(program, length, state, runs=runs, tasks=source.task, shared=shared)
-
-    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
-    dense_step = steps.make_dense_step(lambda p, state, b, k: (loss_fn(p, b, k), (state, {})), adam)
-    dense = contender(dense_step, DenseState(params, None, adam.init(params)), IMPLS[0], {}, {})
-
-    estimator, masked_adam = jm.gumbel_sigmoid(), steps.clipped_adam(1.0)
-    mask_step = steps.make_mask_step(loss_fn, estimator, masked_adam, num_samples, axes.samples or "unroll")
-    logits = estimator.init(jax.random.key(0), params)
-    rates = {"alpha": 1e-4 / BATCH_SIZE, "learning_rate": 1e-2}
-    frozen = {"params": params, "held": jax.tree.map(lambda _: None, logits)}
-    masked = {
-        impl: contender(mask_step, MaskState(logits, masked_adam.init(logits)), impl, rates, frozen)
-        for impl in impls
+        for n in samples:
+            dense, masked = torch_step.contender(name, n, batch_size=network.batch_size)
+            contenders |= {f"torch dense {n}": _timed(dense), f"torch {n}": _timed(masked)}
+    seconds = harness.take_turns(contenders, rounds)
+    per_step = {
+        key: [t / chunks[key].length for t in s] if key in chunks else s for key, s in seconds.items()
     }
+    weights = sum(x.size for x in jax.tree.leaves(jm.gumbel_sigmoid().init(jax.random.key(0), params)))
+    bandwidth = measure_bandwidth()
+    for kind in masks:
+        for n in samples:
+            chunk, times = chunks[f"{kind} {n}"], per_step[f"{kind} {n}"]
+            counted: Any = chunk.compiled.cost_analysis()
+            floor = 4 * weights * (7 * n + 8)
+            row = {
+                "benchmark": "mask_step",
+                "network": name,
+                "weights": weights,
+                "masks": kind,
+                "samples": n,
+                "batch_size": network.batch_size,
+                "steps": chunk.length,
+                "rounds": rounds,
+                "dense_ms": _ms(per_step["dense"]),
+                "mask_ms": _ms(times),
+                "ratio": round(harness.ratio(times, per_step["dense"]), 3),
+                "target": network.targets.get(jax.default_backend()) if n == 4 else None,
+                "dense_compile_s": round(chunks["dense"].compile_seconds, 2),
+                "mask_compile_s": round(chunk.compile_seconds, 2),
+                "floor_bytes": floor,
+                "moved_bytes": counted.get("bytes accessed"),
+                "floor_ms": round(1000 * floor / bandwidth, 3),
+                "bandwidth_gb_s": round(bandwidth / 1e9, 2),
+            }
+            if torch:
+                row |= {
+                    "torch_dense_ms": _ms(per_step[f"torch dense {n}"]),
+                    "torch_ms": _ms(per_step[f"torch {n}"]),
+                    "times_faster_than_torch": round(harness.ratio(per_step[f"torch {n}"], times), 2),
+                }
+            yield row | harness.environment()
 
-    times = [
-        (dense.milliseconds_per_step(), *(m.milliseconds_per_step() for m in masked.values()))
-        for _ in range(rounds)
-    ]
-    dense_ms, *masked_ms = zip(*times, strict=True)
-    return [
-        {
-            "benchmark": "mask_step",
-            "network": name,
-            "weights": sum(x.size for x in jax.tree.leaves(logits)),
-            "impl": impl,
-            "samples": num_samples,
-            "batch_size": BATCH_SIZE,
-            "steps": length,
-            "rounds": rounds,
-            "dense_ms": round(statistics.median(dense_ms), 4),
-            "mask_ms": round(statistics.median(ms), 4),
-            "ratio": round(statistics.median(m / d for m, d in zip(ms, dense_ms, strict=True)), 3),
-            "dense_compile_s": round(dense.compile_seconds, 2),
-            "mask_compile_s": round(masked[impl].compile_seconds, 2),
-            **environment(),
-        }
-        for impl, ms in zip(impls, masked_ms, strict=True)
-    ]
+
+def _timed(step: Any) -> Any:
+    def run() -> float:
+        started = time.perf_counter()
+        step()
+        return time.perf_counter() - started
+
+    run()
+    return run
 
 
-def environment() -> dict[str, Any]:
-    """Returns device and versions."""
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")}
-    device = jax.devices()[0]
-    return {
-        "platform": device.platform,
-        "device": device.device_kind,
-        "cpus": os.cpu_count(),
-        **versions,
-        "jaxmod": jm.__version__,
-    }
+def _ms(seconds: Sequence[float]) -> float:
+    return round(1000 * statistics.median(seconds), 4)
+
+
+def measure_bandwidth(size: int = 2**26, rounds: int = 5) -> float:
+    """Returns the bytes per second of a copy that no cache holds: reading and writing `size` floats."""
+    copy = jax.jit(lambda x: x + 1)
+    x = copy(jnp.zeros(size))
+    best = min(_timed(lambda: copy(x).block_until_ready())() for _ in range(rounds))
+    return 8 * size / best
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the rows for reading."""
-    titles = ("network", "generator", "samples", "dense ms", "masked ms", "ratio", f"at most {TARGET:g}")
-    lines = [titles] + [
-        (
-            row["network"], row["impl"], str(row["samples"]), f"{row['dense_ms']:.2f}",
-            f"{row['mask_ms']:.2f}", f"{row['ratio']:.2f}", "yes" if row["ratio"] <= TARGET else "no",
-        )
-        for row in rows
-    ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    titles = ["network", "masks", "S", "dense ms", "masked ms", "ratio", "target", "floor ms", "compile s"]
+    torch = any("torch_ms" in row for row in rows)
+    lines = [titles + ["torch ms", "times faster"] * torch]
+    for row in rows:
+        target = row["target"]
+        verdict = "" if target is None else f"<= {target:g} {'yes' if row['ratio'] <= target else 'NO'}"
+        cells = [row["network"], row["masks"], str(row["samples"])]
+        cells += [f"{row['dense_ms']:.2f}", f"{row['mask_ms']:.2f}", f"{row['ratio']:.2f}", verdict]
+        cells += [f"{row['floor_ms']:.2f}", f"{row['mask_compile_s']:.1f}"]
+        if torch:
+            there = "torch_ms" in row
+            cells += (
+                [f"{row['torch_ms']:.1f}", f"{row['times_faster_than_torch']:.1f}"] if there else ["", ""]
+            )
+        lines.append(cells)
+    return harness.table(lines)
+
+
+def plot(rows: Sequence[dict[str, Any]], path: str) -> None:
+    """Draws the ratio against the number of samples, a line per network (masks of `mix32`)."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    for name in dict.fromkeys(row["network"] for row in rows):
+        points = sorted((row["samples"], row["ratio"]) for row in rows if row["network"] == name)
+        axes.plot(*np.transpose(points), "o-", label=name)
+    axes.set_xlabel("mask samples a step")
+    axes.set_ylabel("masked / dense step")
+    axes.set_xticks(sorted({row["samples"] for row in rows}))
+    axes.set_ylim(0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def parse(argv: Sequence[str]) -> flags.FlagValues:
-    """Returns the flags. They are a set of their own, so that importing this module defines none."""
+    """Returns the flags."""
     values = flags.FlagValues()
-
-    def define_list(name: str, allowed: Sequence[str], text: str) -> None:
-        flags.DEFINE_list(name, list(allowed), f"{text}: some of {', '.join(allowed)}.", flag_values=values)
-        flags.register_validator(
-            name,
-            lambda given: given and set(given) <= set(allowed),
-            f"expected one or more of {', '.join(allowed)}.",
-            flag_values=values,
-        )
-
-    define_list("networks", list(NETWORKS), "which networks")
-    define_list("impls", IMPLS, "key implementations")
-    flags.DEFINE_integer("steps", 20, "in a chunk", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("rounds", 9, "of one chunk of each", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("samples", 4, "masks a step; a divisor of 128", lower_bound=1, flag_values=values)
-    flags.register_validator(
-        "samples",
-        lambda n: BATCH_SIZE % n == 0,
-        f"must divide the batch of {BATCH_SIZE}.",
-        flag_values=values,
-    )
-    if {"--help", "-h"} & set(argv):
-        print(f"{__doc__}\n{values.get_help()}")
-        raise SystemExit(0)
-    try:
-        _, *rest = values(["mask_step", *argv])
-    except flags.Error as error:
-        sys.exit(f"mask_step: {error}")
-    if rest:
-        sys.exit(f"mask_step: {rest[0]!r} is no option; see --help.")
-    return values
+    harness.define_list(values, "networks", DEFAULT, NETWORKS, "which networks")
+    harness.define_list(values, "masks", ["mix32"], MASKS, "which kinds of mask")
+    harness.define_list(values, "samples", ["1", "4", "8"], map(str, (1, 2, 4, 8, 16)), "masks a step")
+    flags.DEFINE_integer("rounds", 5, "of one chunk of each.", lower_bound=1, flag_values=values)
+    flags.DEFINE_boolean("full", False, "with naive masks, PyTorch and ResNet-110.", flag_values=values)
+    flags.DEFINE_string("plot", None, "a .png of ratio against samples.", flag_values=values)
+    return harness.parse("mask_step", __doc__, values, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures what the flags ask for; a JSON line each, then the table."""
     given = parse(sys.argv[1:] if argv is None else argv)
-    rows = []
-    for name in given.networks:
-        options = {"num_samples": given.samples, "length": given.steps, "rounds": given.rounds}
-        for row in measure(name, NETWORKS[name], given.impls, **options):
-            print(json.dumps(row), flush=True)
-            rows.append(row)
-    print(f"\n{table(rows)}")
+    networks, masks = given.networks, given.masks
+    if given.full:
+        networks = [*networks, *(["resnet-110"] if "resnet-110" not in networks else [])]
+        masks = [*masks, *(["naive"] if "naive" not in masks else [])]
+    samples = [int(n) for n in given.samples]
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for name in networks:
+            torch = given.full and NETWORKS[name].in_torch
+            yield from measure(name, NETWORKS[name], masks, samples, given.rounds, torch)
+
+    measured = harness.publish(rows(), given.out)
+    print(f"\n{table(measured)}")
+    if given.plot:
+        plot([row for row in measured if row["masks"] == masks[0]], given.plot)
 
 
 if __name__ == "__main__":

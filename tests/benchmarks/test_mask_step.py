@@ -3,71 +3,113 @@
 import json
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import jaxmod as jm
 from benchmarks import mask_step
-from benchmarks.mask_step import Network
-from jaxmod.models.fnn import FNN
-from jaxmod.models.lstm import LSTMClassifier
+from benchmarks.networks import NETWORKS
+from tests.benchmarks.tiny import TINY, WEIGHTS
 
 
-def test_a_tiny_network_from_flags_to_table(monkeypatch, capsys):
-    monkeypatch.setattr(mask_step, "NETWORKS", {"tiny": Network(FNN((8,), outputs=20))})
-    monkeypatch.setattr(mask_step, "EXAMPLES", 300)
-    mask_step.main(["--networks=tiny", "--impls=philox4x32", "--steps=3", "--rounds=2", "--samples=1"])
-    line, *rest = capsys.readouterr().out.strip().splitlines()
-    row = json.loads(line)
-    assert row["network"] == "tiny" and row["weights"] == 42 * 8 + 8 * 20
-    assert (row["impl"], row["samples"], row["steps"], row["rounds"]) == ("philox4x32", 1, 3, 2)
-    assert row["jax"] == jax.__version__ and row["platform"] == jax.default_backend() and row["device"]
-    for number in ("dense_ms", "mask_ms", "ratio", "dense_compile_s", "mask_compile_s"):
-        assert row[number] > 0
-    assert rest[1].split("  ")[0] == "network"
-    assert rest[2].startswith("tiny     philox4x32")
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(mask_step, "NETWORKS", {"tiny": TINY})
+    monkeypatch.setattr(mask_step, "measure_bandwidth", lambda: 1e9)
+
+
+def test_a_tiny_network_from_flags_to_table_and_plot(tiny, capsys, tmp_path):
+    out, plot = tmp_path / "new" / "rows.jsonl", tmp_path / "step.png"
+    mask_step.main(
+        [
+            "--networks=tiny",
+            "--masks=mix32,naive",
+            "--rounds=2",
+            "--samples=4",
+            f"--out={out}",
+            f"--plot={plot}",
+        ]
+    )
+    printed = capsys.readouterr().out.strip().splitlines()
+    rows = [json.loads(line) for line in printed[:2]]
+    assert rows == [json.loads(line) for line in out.read_text().splitlines()]
+    for row, kind in zip(rows, ("mix32", "naive"), strict=True):
+        assert (row["network"], row["weights"], row["masks"]) == ("tiny", WEIGHTS, kind)
+        assert (row["samples"], row["steps"], row["rounds"], row["target"]) == (4, 3, 2, 1e9)
+        assert row["jax"] == jax.__version__ and row["platform"] == jax.default_backend() and row["device"]
+        for number in ("dense_ms", "mask_ms", "ratio", "mask_compile_s", "moved_bytes"):
+            assert row[number] > 0
+        assert row["floor_bytes"] == 4 * WEIGHTS * 36
+        assert row["floor_ms"] == pytest.approx(1e3 * row["floor_bytes"] / 1e9, abs=1e-3)
+    assert printed[3].split("  ")[0] == "network" and printed[4].split()[:3] == ["tiny", "mix32", "4"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pytorch_takes_its_turns_too(tiny):
+    pytest.importorskip("torch")
+    from benchmarks import torch_step
+
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        steps = (lambda: calls.append("dense"), lambda: calls.append("masked"))
+        patch.setattr(torch_step, "contender", lambda name, n, batch_size: steps)
+        (row,) = mask_step.measure("tiny", TINY, ["mix32"], [2], rounds=3, torch=True)
+    assert calls.count("dense") == calls.count("masked") == 4  # a first call, then the rounds
+    assert row["torch_ms"] >= 0 and row["times_faster_than_torch"] >= 0
+    assert mask_step.table([row]).splitlines()[0].endswith("times faster")
 
 
 def test_the_table_says_whether_the_target_is_met():
     row = {
-        "network": "n",
-        "impl": "philox4x32",
-        "samples": 4,
-        "dense_ms": 10.0,
-        "mask_ms": 50.0,
-        "ratio": 5.0,
-    }
-    text = mask_step.table([row, row | {"mask_ms": 51.0, "ratio": 5.1}])
-    head, met, missed = text.splitlines()
-    assert head.endswith("at most 5") and met.endswith("5.00   yes") and missed.endswith("5.10   no")
+        "network": "n", "masks": "mix32", "samples": 4, "dense_ms": 10.0, "mask_ms": 20.0, "ratio": 2.0,
+        "target": 2.0, "floor_ms": 1.0, "mask_compile_s": 3.0,
+    }  # fmt: skip
+    text = mask_step.table([row, row | {"ratio": 2.1}, row | {"target": None}])
+    _, met, missed, none = text.splitlines()
+    assert "<= 2 yes" in met and "<= 2 NO" in missed and "<=" not in none
 
 
-@pytest.mark.parametrize(
-    "network", [Network(FNN((8,), outputs=20)), Network(LSTMClassifier(4, outputs=20), 3)]
-)
-def test_the_loss_is_that_of_the_experiment(network):
-    batch = {
-        "digits": jax.numpy.zeros((5, 4), int),
-        "op": jax.numpy.zeros(5, int),
-        "labels": jax.numpy.zeros((5, 2), int),
-    }
-    params = jax.eval_shape(network.model.init, jax.random.key(0), mask_step.shown(network, batch))["params"]
-    loss = jax.eval_shape(mask_step.make_loss(network), params, batch, None)
-    assert loss.shape == ()
+def test_naive_masks_have_the_law_and_the_gradient_of_the_straight_through_estimator(key):
+    logits = {"w": jnp.full(20_000, 0.5)}
+    sample = mask_step.naive_sample(key, logits)["w"]
+    assert set(np.unique(sample)) == {0.0, 1.0}
+    p = 1 / (1 + np.exp(-0.5))
+    assert abs(float(sample.mean()) - p) < 4 * np.sqrt(p * (1 - p) / 20_000)
+    naive, ours = (
+        np.asarray(jax.grad(lambda x, f=f: f(key, x)["w"].sum())(logits)["w"])
+        for f in (mask_step.naive_sample, jm.gumbel_sigmoid().sample)
+    )
+    assert abs(naive.mean() - ours.mean()) < 4 * np.hypot(naive.std(), ours.std()) / np.sqrt(20_000)
 
 
-def test_the_flags_are_those_of_the_target_by_default():
+def test_the_bandwidth_of_a_copy_is_a_sane_number():
+    assert 1e8 < mask_step.measure_bandwidth(size=2**20, rounds=2) < 1e14
+
+
+def test_the_flags_by_default():
     given = mask_step.parse([])
-    assert given.networks == ["fnn-400-400-200", "fnn-2000x4", "lstm-2x256"]
-    assert given.impls == ["threefry2x32", "philox4x32"] and given.samples == 4
+    assert given.networks == [name for name in NETWORKS if name != "resnet-110"]
+    assert given.masks == ["mix32"] and given.samples == ["1", "4", "8"] and not given.full
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS])
+def test_the_loss_of_every_network_has_a_shape(name):
+    network = NETWORKS[name]
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    batch = jax.tree.map(lambda x: x[:4], network.examples())
+    assert jax.eval_shape(network.loss_fn, params, batch, None).shape == ()
+    assert network.batch_size % 8 == 0 and set(network.targets) == {"cpu", "gpu"}
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("--networks=fnn-9", "expected one or more of fnn-400-400-200, fnn-2000x4, lstm-2x256"),
-        ("--impls=rbg", "expected one or more of threefry2x32, philox4x32"),
-        ("--impls=", "expected one or more of"),
-        ("--samples=3", "must divide the batch of 128"),
-        ("--steps=0", "--steps=0"),
+        ("--masks=rbg", "expected one or more of mix32, rao_blackwell, threefry2x32, philox4x32, naive"),
+        ("--masks=", "expected one or more of"),
+        ("--samples=3", "expected one or more of 1, 2, 4, 8, 16"),
+        ("--rounds=0", "--rounds=0"),
         ("--speed=9", "speed"),
         ("fast", "'fast' is no option"),
     ],
