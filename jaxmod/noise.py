@@ -28,9 +28,9 @@ _PARITY = 0x1BD11BDA
 def mix32(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """Returns 32 random bits per element: a hash of the element's index under two words drawn from the key.
 
-    Three rounds of multiply and xor-shift whose constants mix all bits (Ettinger, "triple32", found by
-    search for the least avalanche bias), a word of the key added before the first and the second. The words
-    are themselves drawn with the key's generator, so that neighbouring keys have nothing in common.
+    Three rounds of multiply and xor-shift with the constants of "triple32" (Wellons, found by search for the
+    least avalanche bias), a word of the key added before the first and before the second. The words are
+    themselves drawn with the key's generator, so that neighbouring keys have nothing in common.
 
     For a fixed key this is a bijection of the index: within one leaf no two of the 2**32 words are the same.
 
