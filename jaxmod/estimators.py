@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxmod import trees
-from jaxmod.noise import Generator, uniform
+from jaxmod.noise import Generator, Seed, uniform, words
 from jaxmod.types import BinaryMask, Estimator, Logits, Mask, Params, Where
 
 __all__ = ["gumbel_sigmoid"]
@@ -66,7 +66,12 @@ def _gumbel_sigmoid(temperature: float, init: float, generator: Generator, rao_b
 
     def sample_fn(key: Key[Array, ""], logits: Logits) -> Mask:
         one = functools.partial(_straight_through, None if rao_blackwell else temperature, generator)
-        return jax.tree.map(one, trees.split_keys(key, logits), logits)
+        leaves, treedef = jax.tree.flatten(logits)
+        seeds = jax.random.split(key, len(leaves))
+        if generator == "mix32":
+            # Of all leaves at once: written out for each, they would be most of a large program.
+            seeds = jax.vmap(words)(seeds)
+        return jax.tree.unflatten(treedef, map(one, seeds, leaves))
 
     def threshold_fn(logits: Logits) -> BinaryMask:
         return jax.tree.map(lambda x: x > 0, logits)
@@ -81,11 +86,11 @@ def _gumbel_sigmoid(temperature: float, init: float, generator: Generator, rao_b
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _straight_through(
-    temperature: float | None, generator: Generator, key: Key[Array, ""], logits: Float[Array, "..."]
+    temperature: float | None, generator: Generator, seed: Seed, logits: Float[Array, "..."]
 ) -> Float[Array, "..."]:
     """Returns the hard sample, with the soft one's gradient; the mean gradient if temperature is None."""
     del temperature
-    return _kept(uniform(key, logits.shape, generator), logits).astype(logits.dtype)
+    return _kept(uniform(seed, logits.shape, generator), logits).astype(logits.dtype)
 
 
 def _kept(u: Float[Array, "..."], logits: Float[Array, "..."]) -> Bool[Array, "..."]:
@@ -94,20 +99,20 @@ def _kept(u: Float[Array, "..."], logits: Float[Array, "..."]) -> Bool[Array, ".
 
 
 def _forward(
-    temperature: float | None, generator: Generator, key: Key[Array, ""], logits: Float[Array, "..."]
-) -> tuple[Float[Array, "..."], tuple[Key[Array, ""], Float[Array, "..."]]]:
+    temperature: float | None, generator: Generator, seed: Seed, logits: Float[Array, "..."]
+) -> tuple[Float[Array, "..."], tuple[Seed, Float[Array, "..."]]]:
     # The noise is not kept but drawn again in the backward pass: arithmetic is cheaper than memory.
-    return _straight_through(temperature, generator, key, logits), (key, logits)
+    return _straight_through(temperature, generator, seed, logits), (seed, logits)
 
 
 def _backward(
     temperature: float | None,
     generator: Generator,
-    residuals: tuple[Key[Array, ""], Float[Array, "..."]],
+    residuals: tuple[Seed, Float[Array, "..."]],
     grad: Float[Array, "..."],
 ) -> tuple[None, Float[Array, "..."]]:
-    key, logits = residuals
-    u = uniform(key, logits.shape, generator)
+    seed, logits = residuals
+    u = uniform(seed, logits.shape, generator)
     if temperature is None:
         slope = jnp.where(_kept(u, logits), _mean_slope(logits), _mean_slope(-logits))
     elif temperature == 1:

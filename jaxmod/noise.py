@@ -9,28 +9,36 @@ the noise is computed where it is used and never stored. Two generators are writ
 """
 
 import math
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
-__all__ = ["Generator", "bits", "mix32", "uniform"]
+__all__ = ["Generator", "Seed", "bits", "mix32", "uniform", "words"]
 
 Generator = Literal["mix32", "jax"]
 """`mix32`, or the generator of the key, as `jax.random` has it."""
+
+Seed: TypeAlias = Key[Array, ""] | UInt32[Array, "2"]
+"""A key, or the `words` of one, which can be drawn for many keys at once."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
-def mix32(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """Returns 32 random bits per element: a hash of the element's index under two words drawn from the key.
+def words(key: Key[Array, ""]) -> UInt32[Array, "2"]:
+    """Returns what `mix32` makes of a key: two words drawn with the key's own generator."""
+    return bits(key, (2,))
+
+
+def mix32(seed: Seed, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """Returns 32 random bits per element: a hash of the element's index under two words drawn from a key.
 
     Three rounds of multiply and xor-shift with the constants of "triple32" (Wellons, found by search for the
     least avalanche bias), a word of the key added before the first and before the second. The words are
-    themselves drawn with the key's generator, so that neighbouring keys have nothing in common.
+    themselves drawn with the key's generator (`words`), so that neighbouring keys have nothing in common.
 
     For a fixed key this is a bijection of the index: within one leaf no two of the 2**32 words are the same.
 
@@ -39,7 +47,7 @@ def mix32(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """
     if math.prod(shape) >= 2**32:
         raise ValueError(f"a leaf of shape {shape} has 2**32 elements or more; use noise='jax'.")
-    first, second = bits(key, (2,))
+    first, second = seed if seed.dtype == jnp.uint32 else words(seed)
     x = _flat_index(shape) + first
     x = (x ^ (x >> 17)) * jnp.uint32(0xED5AD4BB)
     x = x + second
@@ -71,16 +79,14 @@ def bits(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     return x0 ^ x1
 
 
-def uniform(
-    key: Key[Array, ""], shape: tuple[int, ...], generator: Generator = "mix32"
-) -> Float[Array, "..."]:
+def uniform(seed: Seed, shape: tuple[int, ...], generator: Generator = "mix32") -> Float[Array, "..."]:
     """Returns float32 numbers strictly inside (0, 1), symmetric about 1/2.
 
     23 bits and half a step, `u = (k + 1/2) / 2**23`: `u` and `1 - u` are both exact, and neither is
     ever 0, so that `log(u)` and `log(1 - u)` are finite.
     """
-    words = mix32(key, shape) if generator == "mix32" else bits(key, shape)
-    return ((words >> 9).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-23)
+    drawn = mix32(seed, shape) if generator == "mix32" else bits(seed, shape)
+    return ((drawn >> 9).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-23)
 
 
 def _flat_index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxmod.models.fnn import linear
 
-__all__ = ["LSTMClassifier"]
+__all__ = ["LSTMClassifier", "init_bias", "init_hh", "init_ih"]
 
 _TANH_GAIN = 5 / 3
 
@@ -54,8 +54,8 @@ class LSTMClassifier(nn.Module):
         return linear(self.outputs, self.hidden, "output")(x)
 
     def _unroll(self, layer: int, x: Array) -> Array:
-        ih = nn.Dense(4 * self.hidden, kernel_init=_init_ih, bias_init=_init_bias, name=f"l{layer}_ih")
-        hh = nn.Dense(4 * self.hidden, use_bias=False, kernel_init=_init_hh, name=f"l{layer}_hh")
+        ih = nn.Dense(4 * self.hidden, kernel_init=init_ih, bias_init=init_bias, name=f"l{layer}_ih")
+        hh = nn.Dense(4 * self.hidden, use_bias=False, kernel_init=init_hh, name=f"l{layer}_hh")
         # All steps in one product: a masked step takes 6% less time on a CPU, a dense one 4% more.
         projected = ih(x)
         h = c = jnp.zeros((x.shape[0], self.hidden), projected.dtype)
@@ -72,14 +72,14 @@ class LSTMClassifier(nn.Module):
         return jnp.stack(states, axis=1)
 
 
-def _init_ih(key: Array, shape: Sequence[int], dtype: type = float) -> Array:
+def init_ih(key: Array, shape: Sequence[int], dtype: type = float) -> Array:
     """Normal with std sqrt(1 / (in + H)), the g block times 5/3."""
     features, hidden = shape[0], shape[1] // 4
     weights = jax.random.normal(key, shape, dtype) / math.sqrt(features + hidden)
     return weights.at[:, 2 * hidden : 3 * hidden].multiply(_TANH_GAIN)
 
 
-def _init_hh(key: Array, shape: Sequence[int], dtype: type = float) -> Array:
+def init_hh(key: Array, shape: Sequence[int], dtype: type = float) -> Array:
     """Normal with std sqrt(1 / (2 H)), but the g block orthogonal with gain (5/3) / sqrt(2)."""
     hidden = shape[0]
     normal_key, orthogonal_key = jax.random.split(key)
@@ -89,7 +89,7 @@ def _init_hh(key: Array, shape: Sequence[int], dtype: type = float) -> Array:
     return weights.at[:, 2 * hidden : 3 * hidden].set(block)
 
 
-def _init_bias(key: Array, shape: Sequence[int], dtype: type = float) -> Array:
+def init_bias(key: Array, shape: Sequence[int], dtype: type = float) -> Array:
     """One for the forget gate, zero for the others."""
     del key
     hidden = shape[0] // 4

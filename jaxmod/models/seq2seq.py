@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxmod import noise
 from jaxmod.models.fnn import linear
-from jaxmod.models.lstm import _init_bias, _init_hh, _init_ih
+from jaxmod.models.lstm import init_bias, init_hh, init_ih
 from jaxmod.sequences import append_end, end_from_first_end
 
 __all__ = ["Seq2SeqLSTM"]
@@ -168,8 +168,8 @@ class _Cells(nn.Module):
         for layer, (h, c) in enumerate(state):
             if kept:
                 x = jnp.where(kept[layer], x / (1 - self.dropout), 0)
-            ih = nn.Dense(4 * self.hidden, kernel_init=_init_ih, bias_init=_init_bias, name=f"l{layer}_ih")
-            hh = nn.Dense(4 * self.hidden, use_bias=False, kernel_init=_init_hh, name=f"l{layer}_hh")
+            ih = nn.Dense(4 * self.hidden, kernel_init=init_ih, bias_init=init_bias, name=f"l{layer}_ih")
+            hh = nn.Dense(4 * self.hidden, use_bias=False, kernel_init=init_hh, name=f"l{layer}_hh")
             x, c = _cell(ih(x) + hh(h), c)
             new.append((x, c))
         return tuple(new)

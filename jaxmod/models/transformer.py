@@ -152,21 +152,16 @@ class Transformer(nn.Module):
             token, caches = carry
             x = self._embed(token[:, None], "target", encoded[t][None], train=False)
             past = (jnp.arange(steps) <= t)[None, None, None]
+            fill = functools.partial(lax.dynamic_update_slice_in_dim, start_index=t, axis=2)
             filled = []
             for layer, memory, cache in zip(self.decoder, memories, caches, strict=True):
-                own = jax.tree.map(
-                    lambda old, new: lax.dynamic_update_slice_in_dim(old, new, t, axis=2),
-                    cache,
-                    layer.keys_values(x),
-                )
-                x = layer(x, own, past, memory, seen, train=False)
-                filled.append(own)
+                filled.append(jax.tree.map(fill, cache, layer.keys_values(x)))
+                x = layer(x, filled[-1], past, memory, seen, train=False)
             token = jnp.argmax(self._outputs(x)[:, 0], axis=-1).astype(token.dtype)
             return (token, filled), token
 
         start = jnp.full(source.shape[:1], self.target_vocabulary, jnp.int32)
-        carry = (start, [(empty, empty)] * config.layers)
-        _, tokens = lax.scan(step, carry, jnp.arange(steps))
+        _, tokens = lax.scan(step, (start, [(empty, empty)] * config.layers), jnp.arange(steps))
         return end_from_first_end(tokens.T, self.target_vocabulary)
 
     def _encode(self, source: Array, length: Array, train: bool) -> tuple[list[KeysValues], Array]:
