@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from absl import flags
 
 import jaxmod as jm
-from jaxmod.train import loops, memory
+from jaxmod.train import devices, loops, memory
 
 __all__ = ["Chunk", "define_list", "environment", "parse", "publish", "ratio", "table", "take_turns"]
 
@@ -28,8 +28,11 @@ class Chunk:
 
     def __init__(self, program: loops.Program, length: int, state: Any, runs: Any, tasks: Any, shared: Any):
         """Takes what `jaxmod.train.loops.fit` takes; `state` has no tasks axis, and is copied."""
+        runs = devices.place(runs, program.mesh, split=True)
+        tasks, shared = devices.place((tasks, shared), program.mesh, split=False)
         arguments = (runs, tasks, shared, jnp.int32(0))
-        self._state = jax.tree.map(lambda x: jnp.array(x)[:, None], state)
+        state = jax.tree.map(lambda x: jnp.array(x)[:, None], state)
+        self._state = devices.place(state, program.mesh, split=True)
         started = time.perf_counter()
         traced = loops._compiled_chunk.trace(program, length, self._state, *arguments)
         self.estimate = memory.estimate(traced.jaxpr)

@@ -1,7 +1,7 @@
 """What a masked step costs beside a dense step of the same network, batch and optimiser.
 
     python -m benchmarks.mask_step
-    python -m benchmarks.mask_step --networks=fnn-2000x4,cnn --samples=1,4,8 --masks=mix32,jax --plot=step.png
+    python -m benchmarks.mask_step --networks=fnn-2000x4,cnn --samples=1,4,8 --masks=mix32,naive
     python -m benchmarks.mask_step --full        # also naive autodiff, PyTorch and ResNet-110
 
 Dense and masked steps are those of the library, in the chunks that `find_modules` and `train_network` run.
@@ -12,10 +12,12 @@ and number of samples, then a table with the targets.
 `floor` is what a step must move at least, in bytes: per sample, weights and logits are read, their product
 is written and read by the products of both passes, the gradient is written and read; the samples share one
 reading of weights and logits for their slopes; Adam reads and writes three arrays. Matrix products are
-library calls, so their operands go through memory. `moved` is what XLA counts for the compiled step. The
-times that they would take at the bandwidth of a large copy on this device stand beside them.
+library calls, so their operands go through memory. `moved` is what XLA counts for the compiled step (it
+counts a loop's body once), caches not considered. `floor ms` is the floor at the bandwidth of adding 1 to a
+large array in place on this device.
 """
 
+import math
 import statistics
 import sys
 import time
@@ -32,7 +34,7 @@ import jaxmod as jm
 from benchmarks import harness
 from benchmarks.networks import NETWORKS, Network
 from jaxmod import trees
-from jaxmod.train import loops, steps
+from jaxmod.train import devices, loops, steps
 from jaxmod.train.axes import Axes, resolve_axes
 from jaxmod.train.state import DenseState, MaskState
 from jaxmod.train.tasks import make_source
@@ -68,7 +70,8 @@ def make_chunk(
 ) -> harness.Chunk:
     """Returns the compiled chunk of a step, all runs starting from one state."""
     source = make_source({"task": network.examples()})
-    program = loops.Program(step, source.draw, _no_metrics, network.batch_size, 1, resolve_axes(axes))
+    mesh = devices.runs_mesh(runs)
+    program = loops.Program(step, source.draw, _no_metrics, network.batch_size, 1, resolve_axes(axes), mesh)
     keys = {"key": jax.random.split(jax.random.key(1, impl=impl), runs)}
     rates = {"alpha": jnp.full(runs, ALPHA), "learning_rate": jnp.full(runs, 1e-2)}
     shared = {**inputs, "pool": source.pool, "shared_key": jax.random.key(2)}
@@ -177,15 +180,19 @@ def _ms(seconds: Sequence[float]) -> float:
 
 def measure_bandwidth(size: int = 2**26, rounds: int = 5) -> float:
     """Returns the bytes per second of a copy that no cache holds: reading and writing `size` floats."""
-    copy = jax.jit(lambda x: x + 1)
-    x = copy(jnp.zeros(size))
-    best = min(_timed(lambda: copy(x).block_until_ready())() for _ in range(rounds))
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)  # in place: new memory would cost more than the copy
+    x, best = add(jnp.zeros(size)), math.inf
+    for _ in range(rounds):
+        started = time.perf_counter()
+        x = add(x).block_until_ready()
+        best = min(best, time.perf_counter() - started)
     return 8 * size / best
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the rows for reading."""
-    titles = ["network", "masks", "S", "dense ms", "masked ms", "ratio", "target", "floor ms", "compile s"]
+    titles = ["network", "masks", "S", "dense ms", "masked ms", "ratio", "target"]
+    titles += ["floor ms", "moved/floor", "compile s"]
     torch = any("torch_ms" in row for row in rows)
     lines = [titles + ["torch ms", "times faster"] * torch]
     for row in rows:
@@ -193,7 +200,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         verdict = "" if target is None else f"<= {target:g} {'yes' if row['ratio'] <= target else 'NO'}"
         cells = [row["network"], row["masks"], str(row["samples"])]
         cells += [f"{row['dense_ms']:.2f}", f"{row['mask_ms']:.2f}", f"{row['ratio']:.2f}", verdict]
-        cells += [f"{row['floor_ms']:.2f}", f"{row['mask_compile_s']:.1f}"]
+        moved = row["moved_bytes"] / row["floor_bytes"]
+        cells += [f"{row['floor_ms']:.2f}", f"{moved:.1f}", f"{row['mask_compile_s']:.1f}"]
         if torch:
             there = "torch_ms" in row
             cells += (

@@ -4,8 +4,8 @@
     python -m benchmarks.memory --networks=fnn-2000x4 --samples=1,4,8 --runs=1,4 --modes=map,vmap
 
 Each row compiles a chunk and asks XLA what it will hold: arguments (state, frozen weights, data) and
-temporaries. Where the device counts what it holds, `peak` is what it held after a chunk was run; elsewhere
-nothing is run. `estimate` is what a run says before it compiles (`jaxmod.train.memory`).
+temporaries. `peak` is the most that the device has held, where it counts that, in the rows that raised it.
+`estimate` is what a run says before it compiles (`jaxmod.train.memory`).
 """
 
 import sys
@@ -26,13 +26,14 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Yields a row for each number of samples and runs, and each way to run both axes."""
     params = jax.jit(network.init)(jax.random.key(0))
+    peak = _peak()
     for n in samples:
         for count in runs:
             for mode in modes:
                 axes = Axes(samples=mode, runs=mode)
                 chunk = mask_chunk(network, params, "mix32", n, axes, count)
                 held: Any = chunk.compiled.memory_analysis()
-                stats = jax.local_devices()[0].memory_stats() or {}
+                earlier, peak = peak, _peak()
                 yield {
                     "benchmark": "memory",
                     "network": name,
@@ -42,9 +43,14 @@ def measure(
                     "arguments_mb": _mb(held.argument_size_in_bytes),
                     "temporaries_mb": _mb(held.temp_size_in_bytes),
                     "estimate_mb": _mb(sum(chunk.estimate)),
-                    "peak_mb": _mb(stats["peak_bytes_in_use"]) if "peak_bytes_in_use" in stats else None,
+                    "peak_mb": _mb(peak) if peak > earlier else None,
                     **harness.environment(),
                 }
+
+
+def _peak() -> int:
+    """Returns the most bytes that the device has held, 0 if it does not count them."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
 
 
 def _mb(size: float) -> float:

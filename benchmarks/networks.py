@@ -72,7 +72,7 @@ def images(model: Any, chunk_steps: int, in_torch: bool = True) -> Network:
 def sequences(model: Any, vocabulary: int, steps: tuple[int, int], chunk_steps: int) -> Network:
     """Returns an encoder-decoder on sequences of the longest length, the decoder fed the target."""
 
-    def apply(params, batch, method=None):
+    def apply(params, batch):
         lengths = (jnp.full(len(batch[side]), batch[side].shape[1]) for side in ("source", "target"))
         source_length, target_length = lengths
         return model.apply(

@@ -9,6 +9,7 @@ gradient of frozen weights. There is no dropout. Needs PyTorch: pip install 'jax
 
 import importlib
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -243,6 +244,8 @@ def _add_norm(weights: Weights, name: str, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _torch() -> Any:
+    # PyTorch's threads would spin after each step, on the cores that the next contender needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return importlib.import_module("torch")
     except ImportError as error:

@@ -33,7 +33,6 @@ from jaxmod.train.steps import without_state
 
 PAIRS = ("pair 1", "pair 2")
 STEPS_PER_PAIR = 3
-ESTIMATOR = jm.gumbel_sigmoid()
 
 
 class Mode(NamedTuple):
@@ -75,6 +74,8 @@ class Config:
     num_samples: int = 4  # for `batch_size` examples; the FNN draws as many for each pair
     fnn_beta: float = 4e-4  # alpha = beta / batch_size
     lstm_beta: float = 1e-4
+    temperature: float = 1.0
+    noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
     clip_norm: float = 1.0
     chunk_steps: int = 1000
 
@@ -233,7 +234,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         {"control": both} | {name: make_task(config, (pair,)) for pair, name in enumerate(PAIRS)},
         keys=keys,
         config=configs.mask_config(config, views=config.views),
-        estimator=ESTIMATOR,
+        estimator=configs.make_estimator(config),
         data=train,
         evaluate=evaluate,
         params_axis=0,
@@ -343,4 +344,4 @@ def checks(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    cli.main("double_addition", PRESETS, run, validate, estimator=lambda _: ESTIMATOR)
+    cli.main("double_addition", PRESETS, run, validate, estimator=configs.make_estimator)

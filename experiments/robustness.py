@@ -76,6 +76,7 @@ class Config:
     num_samples: int = 4
     beta: float = 1e-4  # alpha = beta / batch_size
     temperature: float = 1.0
+    noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
     clip_norm: float = 1.0
     chunk_steps: int = 1000
 

@@ -2,12 +2,13 @@
 
 A field means the same in every config that has it: `seed`, `seeds`, `model`, `hidden`, `lstm_hidden`,
 `network_steps`, `network_learning_rate`, `mask_steps`, `mask_learning_rate`, `batch_size`, `num_samples`,
-`beta`, `temperature`, `clip_norm`, `chunk_steps`. Not every experiment has them all, hence `config: Any`.
+`beta`, `temperature`, `noise`, `clip_norm`, `chunk_steps`. Not every experiment has them all, hence
+`config: Any`.
 """
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import optax
@@ -18,6 +19,7 @@ from jaxmod.estimators import gumbel_sigmoid
 from jaxmod.find import MaskConfig
 from jaxmod.models.fnn import FNN
 from jaxmod.models.lstm import LSTMClassifier
+from jaxmod.noise import Generator
 from jaxmod.train.dense import DenseConfig
 from jaxmod.types import Estimator
 
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 KEY_IMPL = "threefry2x32"
-"""The generator of all keys. It is fixed here, so that JAX's settings change no result."""
+"""The generator of all keys, whatever JAX's default is set to."""
 
 
 def run_keys(config: Any) -> tuple[Key[Array, " runs"], Key[Array, ""]]:
@@ -82,7 +84,7 @@ def mask_config(config: Any, views: int = 1) -> MaskConfig:
 
 def make_estimator(config: Any) -> Estimator:
     """Returns the estimator of the masks."""
-    return gumbel_sigmoid(temperature=config.temperature)
+    return gumbel_sigmoid(temperature=config.temperature, noise=config.noise)
 
 
 def check_training(config: Any, fewest_layers: int = 1) -> None:
@@ -93,6 +95,7 @@ def check_training(config: Any, fewest_layers: int = 1) -> None:
       fewest_layers: hidden layers that an FNN needs; 2, where there must be a layer between the outer ones.
     """
     check_choice("model", config.model, ("fnn", "lstm"))
+    check_choice("noise", config.noise, get_args(Generator))
     check_positive(config, "hidden", "lstm_hidden", "seeds", "network_learning_rate", "clip_norm")
     if config.model == "fnn" and len(config.hidden) < fewest_layers:
         raise ValueError(

@@ -124,7 +124,7 @@ def _backward(
     else:
         x = (logits + jnp.log(u) - jnp.log1p(-u)) / temperature
         slope = jax.nn.sigmoid(x) * jax.nn.sigmoid(-x) / temperature
-    return None, grad * slope
+    return None, (grad * slope).astype(logits.dtype)
 
 
 _straight_through.defvjp(_forward, _backward)

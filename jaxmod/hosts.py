@@ -54,7 +54,7 @@ def is_first() -> bool:
 def on_first(f: Callable[[], _T]) -> _T | None:
     """Returns `f()`, called on host 0 alone; None on the others.
 
-    They wait for it. What it refuses, with a ValueError or an OSError, stops them as well.
+    They wait for it. An error of it stops them as well: an OSError as one, any other as a ValueError.
     """
     if not jax.distributed.is_initialized():
         return f()
@@ -62,13 +62,13 @@ def on_first(f: Callable[[], _T]) -> _T | None:
     if is_first():
         try:
             value = f()
-        except (OSError, ValueError) as caught:
+        except Exception as caught:
             error = caught
-    said = exchange(None if error is None else str(error))[0]
+    said = exchange(None if error is None else [isinstance(error, OSError), str(error)])[0]
     if error is not None:
         raise error
     if said is not None:
-        raise ValueError(said)
+        raise (OSError if said[0] else ValueError)(said[1])
     return value
 
 

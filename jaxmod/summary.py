@@ -64,7 +64,7 @@ def summarise(
         "chance_in_control": {task: chance(overlaps[task].chance_in_control) for task in tasks},
         "remaining": {task: per_layer(table.remaining[task]) for task in tasks},
         "weights": {name: per_layer(table.weights[name]) for name in found},
-        "weights_ratio": _ratio(table, first, second),
+        "weights_ratio": stat(table.overlaps[first, second].weights_ratio),
         "half_mask": {half: _points_lost(table, half) for half in HALVES},
         "histogram": _histogram(found["control"]),
     }
@@ -72,13 +72,6 @@ def summarise(
 
 def _points_lost(table: Evaluation, half: str) -> dict[str, Any]:
     return stat(100 * (table["control"]["iid"]["accuracy"] - table[half]["iid"]["accuracy"]))
-
-
-def _ratio(table: Evaluation, first: str, second: str) -> dict[str, Any]:
-    """Weights of the second over those of the first: the ratio of the means over runs, as in Fig. 11."""
-    counts = [np.asarray(table.weights[name]["total"]) for name in (first, second)]
-    per_run = stat(table.overlaps[first, second].weights_ratio)
-    return per_run | {"mean": float(counts[1].mean() / max(counts[0].mean(), 1))}
 
 
 def _histogram(module: Found) -> dict[str, Any]:

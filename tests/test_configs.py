@@ -28,6 +28,7 @@ class Config:
     num_samples: int = 4
     beta: float = 1e-3
     temperature: float = 2.0
+    noise: str = "mix32"
     clip_norm: float = 2.0
     chunk_steps: int = 50
 

@@ -17,6 +17,10 @@ def test_the_library_example_prints_what_stands_below_it(capsys):
         assert abs(int(number.findall(got)[0]) - int(number.findall(said)[0])) <= 2
 
 
+def test_no_number_is_still_to_come():
+    assert not re.findall(r"@\w+@|TODO|TBD", README)
+
+
 def test_files_named_in_the_readme_exist():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (Path(__file__).parents[1] / target).exists(), target

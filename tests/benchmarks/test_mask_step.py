@@ -63,7 +63,7 @@ def test_pytorch_takes_its_turns_too(tiny):
 def test_the_table_says_whether_the_target_is_met():
     row = {
         "network": "n", "masks": "mix32", "samples": 4, "dense_ms": 10.0, "mask_ms": 20.0, "ratio": 2.0,
-        "target": 2.0, "floor_ms": 1.0, "mask_compile_s": 3.0,
+        "target": 2.0, "floor_ms": 1.0, "mask_compile_s": 3.0, "moved_bytes": 3.0, "floor_bytes": 2.0,
     }  # fmt: skip
     text = mask_step.table([row, row | {"ratio": 2.1}, row | {"target": None}])
     _, met, missed, none = text.splitlines()

@@ -28,7 +28,7 @@ def test_the_most_devices_with_equal_shares(monkeypatch, runs, on_host, expected
     monkeypatch.setattr(jax, "process_count", lambda: len(on_host))
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     monkeypatch.setattr(jax, "local_devices", lambda host: [(host, i) for i in range(on_host[host])])
-    monkeypatch.setattr(jax, "make_mesh", lambda shape, names, axis_types, devices: devices)
+    monkeypatch.setattr(devices, "Mesh", lambda array, names, axis_types: [tuple(d) for d in array])
     uneven = runs % len(on_host)
     with pytest.warns(UserWarning, match="hosts cannot share") if uneven else contextlib.nullcontext():
         mesh: Any = devices.runs_mesh(runs)  # the list of devices, as patched above
