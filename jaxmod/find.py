@@ -134,7 +134,7 @@ def find_modules(
 
     Raises:
       ValueError: bad input, named; nothing was computed.
-      MemoryError: the program would not fit; the options to change are named.
+      MemoryError: what the program is given does not fit; what to change is named.
       NonFiniteError: a run turned NaN; the last checkpoint in `workdir` holds all runs.
     """
     estimator = gumbel_sigmoid() if estimator is None else estimator

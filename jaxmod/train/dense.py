@@ -84,7 +84,7 @@ def train_network(
 
     Raises:
       ValueError: bad keys or data.
-      MemoryError: the program would not fit; the options to change are named.
+      MemoryError: what the program is given does not fit; what to change is named.
       NonFiniteError: a run turned NaN.
     """
     randomness.check_keys(keys)

@@ -131,7 +131,7 @@ def fit(
       array [runs, tasks, chunks].
 
     Raises:
-      MemoryError: the program would not fit; the options to change are named.
+      MemoryError: what the program is given does not fit; what to change is named.
       NonFiniteError: names run, task and the range of steps; the last checkpoint is left as it was.
     """
     progress = progress if hosts.is_first() else None
