@@ -75,10 +75,13 @@ def save(directory: str | os.PathLike[str], step: int, tree: PyTree) -> None:
         files.write_json(fresh / _MANIFEST, _sealed(step, entries, _file_sums(fresh)))
         _settle(fresh)
 
-    try:
-        hosts.on_first(prepare)
+    def write() -> None:
         with _orbax() as orbax:
             orbax.save(fresh, args=ocp.args.PyTreeSave(arrays))
+
+    try:
+        hosts.on_first(prepare)
+        hosts.together(write)
         sums = _all_sums([x for _, x in leaves])
         hosts.on_first(lambda: seal(sums))
     except Exception as error:
@@ -123,14 +126,7 @@ def restore_latest(directory: str | os.PathLike[str], like: PyTree) -> tuple[int
     wanted = [_describe(path, leaf) for path, leaf in trees.paths_and_leaves(like)]
     broken: dict[int, str] = {}
     for step in reversed(hosts.exchange(hosts.on_first(steps))[0]):
-        arrays, reason = [], ""
-        try:
-            path = directory / str(step)
-            manifest = _read_manifest(path)
-            _check_fits(manifest, wanted, path)
-            arrays = _read_arrays(path, manifest)
-        except _BrokenError as error:
-            reason = str(error)
+        arrays, reason = hosts.together(functools.partial(_read, directory / str(step), wanted))
         # What one host cannot read, none goes on from.
         if reasons := [reason for reason in hosts.exchange(reason) if reason]:
             broken[step] = reasons[0]
@@ -204,6 +200,16 @@ def _file_sums(path: Path) -> dict[str, int]:
         sums[file.relative_to(path).as_posix()] = crc
     sums.pop(_MANIFEST, None)
     return sums
+
+
+def _read(path: Path, wanted: list[list[Any]]) -> tuple[list[np.ndarray], str]:
+    """Returns the arrays of a checkpoint, and why it is broken if it is."""
+    try:
+        manifest = _read_manifest(path)
+        _check_fits(manifest, wanted, path)
+        return _read_arrays(path, manifest), ""
+    except _BrokenError as error:
+        return [], str(error)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

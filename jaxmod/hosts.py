@@ -7,13 +7,13 @@ anything. All hosts must call what talks between them in the same order.
 import json
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-__all__ = ["exchange", "initialize", "is_first", "on_first"]
+__all__ = ["exchange", "initialize", "is_first", "on_first", "together"]
 
 _T = TypeVar("_T")
 
@@ -52,24 +52,34 @@ def is_first() -> bool:
 
 
 def on_first(f: Callable[[], _T]) -> _T | None:
-    """Returns `f()`, called on host 0 alone; None on the others.
+    """Returns `f()`, called on host 0 alone; None on the others, which wait for it.
 
-    They wait for it. An error of it stops them as well: an OSError as one, any other as a ValueError.
+    Raises:
+      OSError or ValueError: as `together`.
+    """
+    return together(lambda: f() if is_first() else None)
+
+
+def together(f: Callable[[], _T]) -> _T:
+    """Returns `f()`, called on every host; an error on one stops them all, none waits for another in vain.
+
+    Raises:
+      OSError: a host had one.
+      ValueError: a host had another error. The host itself raises what it was.
     """
     if not jax.distributed.is_initialized():
         return f()
     value, error = None, None
-    if is_first():
-        try:
-            value = f()
-        except Exception as caught:
-            error = caught
-    said = exchange(None if error is None else [isinstance(error, OSError), str(error)])[0]
+    try:
+        value = f()
+    except Exception as caught:
+        error = caught
+    said = exchange(None if error is None else [isinstance(error, OSError), str(error)])
     if error is not None:
         raise error
-    if said is not None:
-        raise (OSError if said[0] else ValueError)(said[1])
-    return value
+    for from_disk, text in filter(None, said):
+        raise (OSError if from_disk else ValueError)(text)
+    return cast(_T, value)
 
 
 def exchange(value: Any) -> list[Any]:

@@ -26,13 +26,26 @@ class TwoHosts:
 
 
 def test_what_host_0_refuses_stops_the_others(monkeypatch, tmp_path):
-    TwoHosts(monkeypatch, "the folder is in use")
+    TwoHosts(monkeypatch, [False, "the folder is in use"])
     with pytest.raises(ValueError, match="^the folder is in use$"):
+        hosts.on_first(lambda: pytest.fail("called on host 1"))
+    TwoHosts(monkeypatch, [True, "the disk is full"])
+    with pytest.raises(OSError, match="^the disk is full$"):
         hosts.on_first(lambda: pytest.fail("called on host 1"))
     files.write_json(tmp_path / "results.json", {"a": 1})
     assert not list(tmp_path.iterdir())
     TwoHosts(monkeypatch, None)
     assert hosts.on_first(lambda: pytest.fail("called on host 1")) is None
+
+
+def test_together_an_error_of_one_host_stops_all(monkeypatch):
+    TwoHosts(monkeypatch, None)
+    assert hosts.together(lambda: 7) == 7
+    with pytest.raises(KeyError):  # its own error, as it was, and told to the others
+        hosts.together(lambda: {}["missing"])
+    TwoHosts(monkeypatch, [False, "not here"])
+    with pytest.raises(ValueError, match="^not here$"):
+        hosts.together(lambda: 7)
 
 
 @pytest.fixture
