@@ -57,6 +57,8 @@ def on_first(f: Callable[[], _T]) -> _T | None:
     Raises:
       OSError or ValueError: as `together`.
     """
+    if not jax.distributed.is_initialized():
+        return f()  # with no frames between, so that a warning of it names the line of the caller
     return together(lambda: f() if is_first() else None)
 
 

@@ -239,7 +239,7 @@ class Child:
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_and_restarted_the_end_is_the_same_bit_for_bit(tmp_path, kills):
-    moments, chunks = random.Random(5), 30 * kills  # too many for the kills to come too late
+    moments, chunks = random.Random(5), 15 * kills  # too many for the kills to come too late
 
     def start(folder):
         return Child(tmp_path / folder, chunks, tmp_path / f"{folder}.npz", tmp_path / "cache")
