@@ -66,7 +66,6 @@ PRESETS = {
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, before any work."""
     configs.check_training(config, fewest_layers=2)
-    configs.check_positive(config, "temperature")
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def validate(config: Config) -> None:
     configs.check_training(config)
     for size in config.sizes or ("",):
         configs.check_choice("sizes", size, SIZES)
-    configs.check_positive(config, "temperature", "temperatures", "beta", "betas", "learning_rates")
+    configs.check_positive(config, "temperatures", "beta", "betas", "learning_rates")
     configs.check_positive(config, "step_counts", "sample_counts", "lstm_sizes")
     if config.noise_draws < 2:
         raise ValueError(f"noise_draws={config.noise_draws}: expected 2 or more, to have a variance.")

@@ -96,7 +96,9 @@ def check_training(config: Any, fewest_layers: int = 1) -> None:
     """
     check_choice("model", config.model, ("fnn", "lstm"))
     check_choice("noise", config.noise, get_args(Generator))
-    check_positive(config, "hidden", "lstm_hidden", "seeds", "network_learning_rate", "clip_norm")
+    check_positive(
+        config, "hidden", "lstm_hidden", "seeds", "network_learning_rate", "clip_norm", "temperature"
+    )
     if config.model == "fnn" and len(config.hidden) < fewest_layers:
         raise ValueError(
             f"hidden={reports.format_value(config.hidden)}: expected {fewest_layers} sizes or more, for a "

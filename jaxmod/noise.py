@@ -5,7 +5,7 @@ cost ten times the weights they mask. Written out as elementwise arithmetic on (
 the noise is computed where it is used and never stored. Two generators are written so:
 
 `mix32` is our own, the cheapest: three multiplications. `docs/noise.md` has its tests.
-`bits` gives exactly the bits of `jax.random.bits` (Threefry-2x32), at four times the arithmetic.
+`bits` gives exactly the bits of `jax.random.bits` (Threefry-2x32), at nine times the operations.
 """
 
 import math

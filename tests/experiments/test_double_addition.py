@@ -111,6 +111,8 @@ def test_copied_weights_make_both_pairs_one_function(key, pool):
         ({"mode": "alone"}, "mode='alone': expected one of .*together"),
         ({"mode": "same_io"}, "use model=lstm"),
         ({"model": "lstm", "copy_weights": True}, "use model=fnn"),
+        ({"temperature": 0.0}, "temperature=0.0: expected a number above 0"),
+        ({"noise": "philox"}, "noise='philox': expected one of mix32, jax"),
         ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
     ],
 )
