@@ -52,6 +52,8 @@ class Config:
     beta: float = 1e-4  # alpha = beta / batch_size
     temperature: float = 1.0
     noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
+    bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
+    rao_blackwell: bool = False  # the mean slope given the sample in place of its own
     clip_norm: float = 1.0
     chunk_steps: int = 1000
 

@@ -76,6 +76,8 @@ class Config:
     lstm_beta: float = 1e-4
     temperature: float = 1.0
     noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
+    bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
+    rao_blackwell: bool = False  # the mean slope given the sample in place of its own
     clip_norm: float = 1.0
     chunk_steps: int = 1000
 
@@ -123,7 +125,8 @@ def make_network(config: Config):
         return model.init(key, see(jnp.zeros((1, 2, 4), jnp.uint8), jnp.ones((1, 2))))["params"]
 
     def predict(params, digits, shown):
-        outputs: Any = model.apply({"params": params}, see(digits, shown))
+        x = see(digits, shown).astype(jax.tree.leaves(params)[0].dtype)
+        outputs: Any = model.apply({"params": params}, x)
         return outputs.reshape(-1, 2, 2, 10) if config.model == "fnn" else lstm_answers(mode, outputs)
 
     return init, predict

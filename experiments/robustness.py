@@ -10,6 +10,7 @@ trained as in `experiments.addmul`; then one thing is varied, all else as in the
     learning_rate  of the masks: said to matter less than beta
     steps          of the masks: the same
     samples        masks sampled per batch: the variance of the gradient, at the start and at the end
+    rao_blackwell  the mean slope given the sample in place of its own: variance and speed (not in the paper)
     lstm_hidden    units of the LSTM: more than 256 are said to over-fit
 
     python -m experiments.robustness --preset=quick                                 # beta
@@ -20,7 +21,6 @@ Each study is a run of its own and wants its own workdir. The README has times a
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -77,6 +77,8 @@ class Config:
     beta: float = 1e-4  # alpha = beta / batch_size
     temperature: float = 1.0
     noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
+    bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
+    rao_blackwell: bool = False  # the study of that name has both
     clip_norm: float = 1.0
     chunk_steps: int = 1000
 
@@ -124,6 +126,8 @@ def validate(config: Config) -> None:
     configs.check_positive(config, "step_counts", "sample_counts", "lstm_sizes")
     if config.noise_draws < 2:
         raise ValueError(f"noise_draws={config.noise_draws}: expected 2 or more, to have a variance.")
+    if config.study == "rao_blackwell":
+        configs.make_estimator(dataclasses.replace(config, rao_blackwell=True))
     for count in config.sample_counts:
         configs.mask_config(dataclasses.replace(config, num_samples=count))
 
@@ -437,15 +441,13 @@ def tuned(name: str, values: Sequence[float], chosen: float, rows: Sequence[Any]
     }
 
 
-def study_samples(lab: Lab) -> dict[str, Any]:
-    """Returns the variance of the control mask's gradient for each number of samples per batch."""
+def gradient_noise(lab: Lab, networks: Networks, logits: Any, num_samples: int) -> np.ndarray:
+    """Returns the variance of the control mask's gradient, `[runs]`, with the lab's estimator."""
     config, estimator = lab.config, configs.make_estimator(lab.config)
-    networks = train_networks(lab)
-    trained = find_masks(lab, networks, tasks=("control",))["control"].logits
     batch = jax.tree.map(lambda x: x[: config.batch_size], lab.train)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def variance(num_samples, keys, logits, params, batch):
+    @jax.jit
+    def variance(keys, logits, params, batch):
         def one(run):
             key, logits, params = run
             options = {"num_samples": num_samples, "draws": config.noise_draws, "estimator": estimator}
@@ -453,10 +455,22 @@ def study_samples(lab: Lab) -> dict[str, Any]:
 
         return lax.map(one, (keys, logits, params))
 
+    return np.asarray(variance(lab.keys, logits, networks.params, batch))
+
+
+def start_logits(lab: Lab, networks: Networks) -> Any:
+    """Returns the logits of untrained masks, one tree for all runs."""
+    return jax.vmap(configs.make_estimator(lab.config).init)(lab.keys, networks.params)
+
+
+def study_samples(lab: Lab) -> dict[str, Any]:
+    """Returns the variance of the control mask's gradient for each number of samples per batch."""
+    config = lab.config
+    networks = train_networks(lab)
+    trained = find_masks(lab, networks, tasks=("control",))["control"].logits
     counts, rows = config.sample_counts, [{} for _ in config.sample_counts]
-    start = jax.vmap(estimator.init)(lab.keys, networks.params)
-    for when, logits in (("before", start), ("after", trained)):
-        single, *several = (variance(n, lab.keys, logits, networks.params, batch) for n in (1, *counts))
+    for when, logits in (("before", start_logits(lab, networks)), ("after", trained)):
+        single, *several = (gradient_noise(lab, networks, logits, n) for n in (1, *counts))
         for row, many in zip(rows, several, strict=True):
             row[f"relative variance {when} training"] = many / single
     points = make_points(counts, rows)
@@ -467,6 +481,62 @@ def study_samples(lab: Lab) -> dict[str, Any]:
         statement = f"several samples improve the gradient {when} training"
         checks.append(check(statement, "4 to 8 do (section 2)", ours, part < 0.9))
     return {"chosen": config.num_samples, "points": points, "checks": checks}
+
+
+def study_rao_blackwell(lab: Lab) -> dict[str, Any]:
+    """Returns what the mean slope given the sample does to the gradient's variance, and to the masks.
+
+    Speed is told by the control mask's mean loss over the sampled masks of a chunk: the steps until it is
+    down to what the plain estimator has after half of its steps.
+    """
+    plain, averaged = (lab.changed(rao_blackwell=chosen) for chosen in (False, True))
+    networks = train_networks(lab)
+    labs = {"straight-through": plain, "Rao-Blackwell": averaged}
+    found = {name: find_masks(there, networks, f"masks, {name}") for name, there in labs.items()}
+    rows = []
+    for name, there in labs.items():
+        row = measure(there, networks, found[name])
+        rows.append({x: row[x] for x in ("control accuracy", "own accuracy", "total sharing")})
+    trained = found["straight-through"]["control"].logits
+    for when, logits in (("before", start_logits(lab, networks)), ("after", trained)):
+        noise = [gradient_noise(there, networks, logits, lab.config.num_samples) for there in labs.values()]
+        for row, variance in zip(rows, noise, strict=True):
+            row[f"relative variance {when} training"] = variance / noise[0]
+    losses = [modules["control"].history["loss"] for modules in found.values()]
+    for row, steps in zip(rows, relative_steps(losses), strict=True):
+        row["relative steps to the same loss"] = steps
+    points = make_points(list(labs), rows)
+    checks = []
+    for when in ("before", "after"):
+        part = points[1][f"relative variance {when} training"]["mean"]
+        statement = f"the gradient varies no more {when} training"
+        checks.append(check(statement, "(Rao-Blackwell)", f"{part:.3f} of the variance", part <= 1.01))
+    own, steps = (means(points, x) for x in ("own accuracy", "relative steps to the same loss"))
+    ours = f"own accuracy {own[1]:.4f}, {own[0]:.4f} without"
+    checks.append(check("the masks are as good", "(not in the paper)", ours, own[1] >= own[0] - SAME))
+    ours = f"{steps[1]:.2f} of the steps to the same loss"
+    checks.append(check("they need no more steps", "(not in the paper)", ours, steps[1] <= 1.05))
+    return {"parameter": "estimator", "points": points, "checks": checks}
+
+
+def relative_steps(losses: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns when each `[runs, chunks]` of losses is down to what the first has half-way, over that time.
+
+    Between chunks the loss is taken to be a straight line. One that never gets there counts as there after
+    its last chunk.
+    """
+    half = (losses[0].shape[1] + 1) // 2 - 1
+    level = np.minimum.accumulate(losses[0], axis=1)[:, half]
+    return [np.array([_first_below(*run) / (half + 1) for run in zip(x, level, strict=True)]) for x in losses]
+
+
+def _first_below(losses: np.ndarray, level: float) -> float:
+    """Returns the time in chunks, the end of the first being 1, at which the losses first reach a level."""
+    below = np.flatnonzero(losses <= level)
+    i = int(below[0]) if below.size else len(losses) - 1
+    if i == 0 or not below.size:
+        return i + 1
+    return i + 1 - (level - losses[i]) / (losses[i - 1] - losses[i])
 
 
 def study_lstm_hidden(lab: Lab) -> dict[str, Any]:
@@ -512,6 +582,10 @@ STUDIES = {
     "learning_rate": (study_learning_rate, "How far do the masks depend on their learning rate?"),
     "steps": (study_steps, "How long must the masks be trained?"),
     "samples": (study_samples, "What do several mask samples per batch gain?"),
+    "rao_blackwell": (
+        study_rao_blackwell,
+        "Does the mean slope given the sample train better masks, or sooner?",
+    ),
     "lstm_hidden": (study_lstm_hidden, "Does a larger LSTM over-fit?"),
 }
 

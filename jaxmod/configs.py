@@ -2,8 +2,8 @@
 
 A field means the same in every config that has it: `seed`, `seeds`, `model`, `hidden`, `lstm_hidden`,
 `network_steps`, `network_learning_rate`, `mask_steps`, `mask_learning_rate`, `batch_size`, `num_samples`,
-`beta`, `temperature`, `noise`, `clip_norm`, `chunk_steps`. Not every experiment has them all, hence
-`config: Any`.
+`beta`, `temperature`, `noise`, `rao_blackwell`, `bfloat16`, `clip_norm`, `chunk_steps`. Not every experiment has
+them all, hence `config: Any`.
 """
 
 import difflib
@@ -79,12 +79,15 @@ def mask_config(config: Any, views: int = 1) -> MaskConfig:
         beta=config.beta * views,
         clip_norm=config.clip_norm,
         chunk_steps=config.chunk_steps,
+        bfloat16=config.bfloat16,
     )
 
 
 def make_estimator(config: Any) -> Estimator:
     """Returns the estimator of the masks."""
-    return gumbel_sigmoid(temperature=config.temperature, noise=config.noise)
+    return gumbel_sigmoid(
+        temperature=config.temperature, noise=config.noise, rao_blackwell=config.rao_blackwell
+    )
 
 
 def check_training(config: Any, fewest_layers: int = 1) -> None:
@@ -104,7 +107,7 @@ def check_training(config: Any, fewest_layers: int = 1) -> None:
             f"hidden={reports.format_value(config.hidden)}: expected {fewest_layers} sizes or more, for a "
             "layer between the outer ones."
         )
-    for build in (network_config, mask_config):
+    for build in (network_config, mask_config, make_estimator):
         build(config)  # they check their own values
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from jaxmod import masks, trees
 from jaxmod.estimators import gumbel_sigmoid
-from jaxmod.train import devices, inputs, randomness
+from jaxmod.train import devices, inputs, precision, randomness
 from jaxmod.train.axes import Axes, resolve_axes
 from jaxmod.train.loops import Program, fit, observer
 from jaxmod.train.state import MaskState
@@ -50,6 +50,9 @@ class MaskConfig:
     """Of the randomness that all runs share (`shared_key`)."""
     axes: Axes = Axes()
     """How samples, tasks and runs are run; by default as measured best for the backend."""
+    bfloat16: bool = False
+    """Frozen weights and examples in bfloat16, and with them the activations of a model that takes its dtype
+    from them. Logits, their gradient and the optimizer stay float32; a loss should be taken in float32 too."""
 
     def __post_init__(self) -> None:
         inputs.check_positive_integers(
@@ -145,7 +148,10 @@ def find_modules(
     start = inputs.start_logits(run_keys, first, where, estimator, logits)
     trained, held = inputs.split_trainable(start, trainable)
     inputs.check_params(params)
-    source = make_source(tasks, data)
+    used, source = params, make_source(tasks, data)
+    if config.bfloat16:
+        used, first = precision.to_bfloat16((params, first))
+        source = source._replace(draw=precision.draw_bfloat16(source.draw))
     num_samples = config.num_samples if estimator.stochastic else 1
     inputs.check_loss(loss_fn, has_aux, first, source, config.batch_size, num_samples)
     inputs.check_evaluate(evaluate, first, source, config.eval_examples)
@@ -156,7 +162,7 @@ def find_modules(
         "held": held,
     }
     shared = {"pool": source.pool, "shared_key": jax.random.key(config.seed)}
-    (per_run if params_axis == 0 else shared)["params"] = jax.tree.map(jnp.asarray, params)
+    (per_run if params_axis == 0 else shared)["params"] = jax.tree.map(jnp.asarray, used)
 
     axes = resolve_axes(config.axes)
     optimizer = clipped_adam(config.clip_norm) if optimizer is None else optimizer

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core as jex
 
 
 def tiny_params(key, inputs=6, hidden=16, outputs=4):
@@ -62,3 +63,11 @@ def assert_trees_close(a, b, **tolerance):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), **tolerance)
+
+
+def equations(jaxpr):
+    """Yields the equations of a jaxpr and of all that it holds."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jex.jaxprs_in_params(eqn.params):
+            yield from equations(inner)

@@ -29,6 +29,8 @@ class Config:
     beta: float = 1e-3
     temperature: float = 2.0
     noise: str = "mix32"
+    rao_blackwell: bool = False
+    bfloat16: bool = False
     clip_norm: float = 2.0
     chunk_steps: int = 50
 

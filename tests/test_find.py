@@ -177,6 +177,29 @@ def test_start_values_say_what_is_masked_and_trainable_what_moves(params, key):
     assert_trees_close(jax.tree.map(lambda x: x[1], runs.logits), found.logits, atol=1e-6)
 
 
+def test_bfloat16_weights_and_activations_find_the_same_module(params, key):
+    seen = []
+
+    def loss(params, batch, key):
+        seen.append({x.dtype for x in (*jax.tree.leaves(params), batch["x"])} | {batch["y"].dtype})
+        return tiny_loss(params, batch, key)
+
+    config = dataclasses.replace(CONFIG, steps=200, chunk_steps=100, learning_rate=5e-2)
+    half = dataclasses.replace(config, bfloat16=True)
+    found = find(params, keys=key, config=config, evaluate=tiny_evaluate)["forward"]
+    rough = jm.find_modules(
+        loss, params, two_tasks(), keys=key, config=half, where=".*/kernel", evaluate=tiny_evaluate
+    )["forward"]
+    assert all(dtypes == {jnp.dtype("bfloat16"), jnp.dtype("int32")} for dtypes in seen[-4:])
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(rough.logits))
+    assert params["output"]["kernel"].dtype == jnp.float32
+    same = [
+        np.mean(a == b) for a, b in zip(jax.tree.leaves(found.mask), jax.tree.leaves(rough.mask), strict=True)
+    ]
+    assert min(same) > 0.9
+    np.testing.assert_allclose(rough.history["loss"], found.history["loss"], rtol=0.05)
+
+
 def test_an_optimizer_of_ones_own(params, key):
     found = find(params, keys=key, optimizer=optax.sgd(0.0))["forward"]
     np.testing.assert_array_equal(found.logits["output"]["kernel"], 2.0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -47,7 +48,8 @@ def addmul_network(model: FNN | LSTMClassifier) -> Network:
         return model.init(key, see({"digits": jnp.zeros((1, 4), int), "op": jnp.zeros(1, int)}))["params"]
 
     def predict(params, batch):
-        outputs: Any = model.apply({"params": params}, see(batch))
+        x = see(batch).astype(jax.tree.leaves(params)[0].dtype)
+        outputs: Any = model.apply({"params": params}, x)
         last = outputs[:, -1] if in_time else outputs
         return last.reshape(-1, 2, 10)
 

@@ -41,6 +41,8 @@ STATISTICS = {
     "learning_rate": {"control density"} | MEASURED,
     "steps": {"control density"} | MEASURED,
     "samples": {"relative variance before training", "relative variance after training"},
+    "rao_blackwell": {"control accuracy", "own accuracy", "total sharing", "relative steps to the same loss"}
+    | {f"relative variance {when} training" for when in ("before", "after")},
     "lstm_hidden": {f"{n} accuracy, {t}" for n in ("network", "control") for t in ("seen", "new")},
 }
 VALUES = {
@@ -51,6 +53,7 @@ VALUES = {
     "learning_rate": TINY.learning_rates,
     "steps": TINY.step_counts,
     "samples": TINY.sample_counts,
+    "rao_blackwell": ("straight-through", "Rao-Blackwell"),
     "lstm_hidden": TINY.lstm_sizes,
 }
 
@@ -141,6 +144,24 @@ def test_variance_is_relative_to_one_sample():
     assert 0 < two["relative variance before training"]["mean"] < 1.5
 
 
+def test_the_mean_slope_is_compared_with_the_plain_estimator():
+    plain, averaged = results_of("rao_blackwell")["points"]
+    for when in ("before", "after"):
+        name = f"relative variance {when} training"
+        assert plain[name]["runs"] == [1, 1]
+        assert 0 < averaged[name]["mean"] != 1
+    assert plain["total sharing"] != averaged["total sharing"]
+
+
+def test_steps_to_the_same_loss():
+    slow, fast = np.array([[4.0, 3.0, 2.0, 1.0]]), np.array([[3.5, 2.5, 1.0, 1.0]])
+    never = np.array([[9.0, 8.0, 7.0, 6.0]])
+    at_once = np.array([[1.0, 1.0, 1.0, 1.0]])
+    # The first is down to 3 after 2 chunks; the second half-way through its second chunk.
+    steps = robustness.relative_steps([slow, fast, never, at_once])
+    np.testing.assert_allclose(np.concatenate(steps), [1.0, 1.5 / 2, 4 / 2, 1 / 2])
+
+
 def test_a_study_that_was_stopped_goes_on_to_the_same_results(tmp_path, monkeypatch):
     class Stop(Exception):
         pass
@@ -183,6 +204,8 @@ def test_presets_are_valid(preset):
         ({"betas": (0.0,)}, "betas=0.0: expected one or more numbers above 0"),
         ({"temperatures": ()}, "temperatures=: expected one or more numbers above 0"),
         ({"sample_counts": (1, 3)}, "num_samples=3 does not divide batch_size=8"),
+        ({"study": "rao_blackwell", "temperature": 2.0}, "closed form for temperature 1 only, got 2.0"),
+        ({"rao_blackwell": True, "temperature": 2.0}, "closed form for temperature 1 only, got 2.0"),
         ({"noise_draws": 1}, "noise_draws=1: expected 2 or more"),
         ({"mask_steps": 0}, "steps must be a positive integer, got 0"),
     ],

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend import core as jex
 
 import jaxmod as jm
 from jaxmod import checkpoints
@@ -19,7 +18,7 @@ from jaxmod.train.randomness import Stream, step_keys, stream_key
 from jaxmod.train.state import JointState, MaskState
 from jaxmod.train.tasks import make_source
 from jaxmod.workdir import Workdir
-from tests.helpers import assert_trees_close, assert_trees_equal, tiny_data, tiny_loss, tiny_params
+from tests.helpers import assert_trees_close, assert_trees_equal, equations, tiny_data, tiny_loss, tiny_params
 
 RUNS, TASKS = 2, ("first", "second")
 
@@ -337,13 +336,11 @@ def test_frozen_weights_and_data_are_arguments_of_the_program(key, monkeypatch, 
 def scan_carries(jaxpr):
     """Returns the shapes in the carry of every scan and while loop of a program."""
     found = []
-    for eqn in jaxpr.eqns:
+    for eqn in equations(jaxpr):
         if eqn.primitive.name == "scan":
             first = eqn.params["num_consts"]
             carry = eqn.invars[first : first + eqn.params["num_carry"]]
             found.append([v.aval.shape for v in carry])
-        for inner in jex.jaxprs_in_params(eqn.params):
-            found += scan_carries(inner)
     return found
 
 
