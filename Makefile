@@ -1,11 +1,13 @@
 # make demo: installs into .venv and finds the addition and multiplication modules of a small network.
 # make test | slow | lint | bench | notebooks | docs: in the same environment. make clean: removes it.
+# make bench BENCH_ARGS=--full: also PyTorch (extra bench-torch), ResNet-110 and the slowest naive masks.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: demo test slow lint bench notebooks docs clean
 
@@ -25,8 +27,10 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.rng
-	$(BIN)/python -m benchmarks.mask_step
+	$(BIN)/python -m benchmarks.mask_step $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.memory
 
 notebooks: $(INSTALLED)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,17 @@ from absl import flags
 import jaxmod as jm
 from jaxmod.train import devices, loops, memory
 
-__all__ = ["Chunk", "define_list", "environment", "parse", "publish", "ratio", "table", "take_turns"]
+__all__ = [
+    "Chunk",
+    "define_list",
+    "environment",
+    "parse",
+    "publish",
+    "ratio",
+    "table",
+    "take_turns",
+    "verdict",
+]
 
 
 class Chunk:
@@ -90,6 +100,18 @@ def publish(rows: Iterable[dict[str, Any]], out: str | None) -> list[dict[str, A
                 file.write(f"{line}\n")
         kept.append(row)
     return kept
+
+
+def verdict(value: float, target: float | None, relation: Literal["<=", ">="]) -> str:
+    """Returns the target and whether it is met; nothing where there is none.
+
+    >>> verdict(1.3, 1.2, "<=")
+    '<= 1.2 NO'
+    """
+    if target is None:
+        return ""
+    met = value <= target if relation == "<=" else value >= target
+    return f"{relation} {target:g} {'yes' if met else 'NO'}"
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ Flags live in a set of their own, not in absl's global one, so that importing an
 import contextlib
 import dataclasses
 import math
+import os
 import re
 import sys
 import time
@@ -27,7 +28,7 @@ from jaxmod.workdir import Workdir
 
 __all__ = ["Command", "main", "parse"]
 
-_OPTIONS = "--preset, --workdir, --distributed or --config.FIELD=VALUE"
+_OPTIONS = "--preset, --workdir, --data_dir, --distributed or --config.FIELD=VALUE"
 
 
 class Command(NamedTuple):
@@ -37,6 +38,7 @@ class Command(NamedTuple):
     config: Any
     workdir: Path
     distributed: bool = False
+    data_dir: str | None = None
 
 
 def main(
@@ -68,6 +70,8 @@ def main(
         return
     with _sentences(name, ValueError):
         command = parse(name, presets, arguments)
+        if command.data_dir is not None:
+            os.environ["JAXMOD_DATA"] = command.data_dir
         if command.distributed:
             hosts.initialize()
         if check is not None:
@@ -113,6 +117,7 @@ def parse(name: str, presets: Mapping[str, Any], argv: Sequence[str]) -> Command
     flags.DEFINE_string("preset", default, "", flag_values=values)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_bool("distributed", False, "", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "", flag_values=values)
     config_flags.DEFINE_config_dataclass(
         "config", dataclasses.replace(presets[default]), flag_values=values, sys_argv=list(argv)
     )
@@ -136,7 +141,8 @@ def parse(name: str, presets: Mapping[str, Any], argv: Sequence[str]) -> Command
         presets[preset], **{field: _typed(field, value, hints[field]) for field, value in overrides.items()}
     )
     workdir = Path(values["workdir"].value or f"runs/{name}-{preset}")
-    return Command(preset, config, workdir, bool(values["distributed"].value))
+    data_dir = values["data_dir"].value
+    return Command(preset, config, workdir, bool(values["distributed"].value), data_dir and str(data_dir))
 
 
 def _typed(field: str, value: Any, hint: Any) -> Any:
@@ -178,6 +184,7 @@ def _usage(name: str, presets: Mapping[str, Any], run: Callable[..., Any]) -> st
     options = [
         f"--preset=NAME     {', '.join([f'{default} (default)', *others])}",
         f"--workdir=FOLDER  default: runs/{name}-PRESET",
+        "--data_dir=FOLDER where data sets lie, for experiments that need them; default: $JAXMOD_DATA",
         "--distributed     one of several hosts, each given the same command",
         "--config.FIELD=VALUE; the fields, and their values in each preset:",
     ]

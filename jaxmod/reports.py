@@ -118,7 +118,24 @@ def tables(results: Results) -> list[Table]:
         "remaining": _remaining,
         "half_mask": _half_mask,
     }
-    return [make(results) for key, make in makers.items() if results.get(key)]
+    made = [make(results) for key, make in makers.items() if results.get(key)]
+    return made + [_own_table(table) for table in results.get("tables", [])]
+
+
+def _own_table(table: Mapping[str, Any]) -> Table:
+    """Returns an experiment's own table: `title`, `header`, `rows` of words, numbers and Stats."""
+    digits = table.get("digits", 3)
+
+    def cell(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return format_stat(value, digits=digits)
+        if isinstance(value, float):
+            return format(value + 0.0, f",.{digits}f")
+        return "-" if value is None else str(value)
+
+    rows = [[cell(value) for value in row] for row in table["rows"]]
+    options = {key: table[key] for key in ("note", "words", "detail") if key in table}
+    return Table(table["title"], list(table["header"]), rows, **options)
 
 
 def _per_layer(results: Results, columns: Collection[Mapping[str, Stat]], **form: Any) -> list[list[str]]:

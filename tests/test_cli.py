@@ -26,6 +26,7 @@ class Config:
     copied: bool = False
 
 
+OPTIONS = "--preset, --workdir, --data_dir, --distributed or --config.FIELD=VALUE"
 PRESETS = {"quick": Config(seeds=1, hidden=(400,)), "paper": Config()}
 
 
@@ -131,11 +132,11 @@ def test_an_override_equal_to_another_preset_s_default_counts():
         (["--config=x"], "--config=x: set one field at a time, --config.FIELD=VALUE."),
         (
             ["--wrkdir=x"],
-            "--wrkdir is no option; expected --preset, --workdir, --distributed or --config.FIELD=VALUE.",
+            f"--wrkdir is no option; expected {OPTIONS}.",
         ),
         (
             ["quick"],
-            "'quick' is no option; expected --preset, --workdir, --distributed or --config.FIELD=VALUE.",
+            f"'quick' is no option; expected {OPTIONS}.",
         ),
         (["--config.seeds"], "Missing value for flag --config.seeds."),
     ],
@@ -275,3 +276,18 @@ def test_as_a_module_of_its_own(tmp_path):
     refused = subprocess.run(bad, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "tiny: --config.sed: expected seeds.\n"
+
+
+def test_the_folder_of_data_sets_reaches_the_loaders_and_not_the_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXMOD_DATA", "/elsewhere")
+    command = cli.parse("toy", PRESETS, ["--data_dir=/data"])
+    assert command.data_dir == "/data" and cli.parse("toy", PRESETS, []).data_dir is None
+    seen = []
+
+    def run(config, workdir=None, progress=False):
+        seen.append(os.environ["JAXMOD_DATA"])
+        return Runs()(config, workdir, progress)
+
+    cli.main("toy", PRESETS, run, check, ["--data_dir=/data", f"--workdir={tmp_path}"])
+    assert seen == ["/data"]
+    assert "/data" not in (tmp_path / "config.json").read_text()

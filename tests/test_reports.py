@@ -87,3 +87,18 @@ def test_stat_names_are_those_that_all_points_have():
         {"value": 2, "a": reports.stat([1])},
     )
     assert reports.stat_names([one, two]) == ["a"]
+
+
+def test_an_experiment_may_bring_tables_of_its_own():
+    stat = reports.stat([2.0, 2.1])
+    own = {
+        "title": "N-cuts",
+        "header": ["network", "n-cut", "p", "shuffles"],
+        "rows": [["trained", stat, 0.00311, 320], ["shuffled", None, -0.0, 0]],
+        "note": "Lower: more clusterable.",
+        "digits": 2,
+    }
+    (table,) = reports.tables({"tables": [own]})
+    assert table.rows == [["trained", "2.05 ± 0.07", "0.00", "320"], ["shuffled", "-", "0.00", "0"]]
+    assert (table.title, table.note, table.words) == ("N-cuts", "Lower: more clusterable.", 1)
+    assert reports.summary({"tables": [own | {"detail": True}]}) == ""

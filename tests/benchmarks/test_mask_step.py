@@ -17,6 +17,7 @@ from tests.benchmarks.tiny import TINY, WEIGHTS
 def tiny(monkeypatch):
     monkeypatch.setattr(mask_step, "NETWORKS", {"tiny": TINY})
     monkeypatch.setattr(mask_step, "measure_bandwidth", lambda: 1e9)
+    monkeypatch.setattr(mask_step, "measure_peak", lambda: 1e9)
 
 
 def test_a_tiny_network_from_flags_to_table_and_plot(tiny, capsys, tmp_path):
@@ -36,10 +37,15 @@ def test_a_tiny_network_from_flags_to_table_and_plot(tiny, capsys, tmp_path):
     assert rows == [json.loads(line) for line in out.read_text().splitlines()]
     for row, kind in zip(rows, ("mix32", "naive"), strict=True):
         assert (row["network"], row["weights"], row["masks"]) == ("tiny", WEIGHTS, kind)
-        assert (row["samples"], row["steps"], row["rounds"], row["target"]) == (4, 3, 2, 1e9)
+        assert (row["samples"], row["steps"], row["rounds"], row["target"]) == (
+            *(4, 3, 2),
+            1e9 if kind == "mix32" else None,
+        )
         assert row["jax"] == jax.__version__ and row["platform"] == jax.default_backend() and row["device"]
         for number in ("dense_ms", "mask_ms", "ratio", "mask_compile_s", "moved_bytes"):
             assert row[number] > 0
+        # Forward and for the gradient: two products of every weight with 128 examples, at least.
+        assert row["peak_ms"] > 2 * 1e3 * 2 * WEIGHTS * 128 / 1e9
         assert row["floor_bytes"] == 4 * WEIGHTS * 36
         assert row["floor_ms"] == pytest.approx(1e3 * row["floor_bytes"] / 1e9, abs=1e-3)
     assert printed[3].split("  ")[0] == "network" and printed[4].split()[:3] == ["tiny", "mix32", "4"]
@@ -54,20 +60,41 @@ def test_pytorch_takes_its_turns_too(tiny):
     with pytest.MonkeyPatch.context() as patch:
         steps = (lambda: calls.append("dense"), lambda: calls.append("masked"))
         patch.setattr(torch_step, "contender", lambda name, n, batch_size: steps)
-        (row,) = mask_step.measure("tiny", TINY, ["mix32"], [2], rounds=3, torch=True)
+        (row,) = mask_step.measure("tiny", TINY, [("mix32", 2)], rounds=3, torch=True)
     assert calls.count("dense") == calls.count("masked") == 4  # a first call, then the rounds
     assert row["torch_ms"] >= 0 and row["times_faster_than_torch"] >= 0
-    assert mask_step.table([row]).splitlines()[0].endswith("times faster")
+    assert mask_step.table([row]).splitlines()[0].endswith("times faster  target")
 
 
 def test_the_table_says_whether_the_target_is_met():
     row = {
         "network": "n", "masks": "mix32", "samples": 4, "dense_ms": 10.0, "mask_ms": 20.0, "ratio": 2.0,
         "target": 2.0, "floor_ms": 1.0, "mask_compile_s": 3.0, "moved_bytes": 3.0, "floor_bytes": 2.0,
+        "peak_ms": 5.0,
     }  # fmt: skip
     text = mask_step.table([row, row | {"ratio": 2.1}, row | {"target": None}])
     _, met, missed, none = text.splitlines()
     assert "<= 2 yes" in met and "<= 2 NO" in missed and "<=" not in none
+
+
+def test_naive_masks_are_timed_with_four_samples_and_left_out_where_they_are_slow(tiny, monkeypatch):
+    asked = []
+
+    def measure(name, network, kinds, rounds, torch):
+        asked.append((name, kinds, torch))
+        yield from ()
+
+    monkeypatch.setattr(mask_step, "NETWORKS", NETWORKS)
+    monkeypatch.setattr(mask_step, "measure", measure)
+    mask_step.main(["--networks=cnn,fnn-2000x4"])
+    ours = [("mix32", n) for n in (1, 4, 8)]
+    assert asked == [("cnn", [*ours, ("naive", 4)], False), ("fnn-2000x4", ours, False)]
+    asked.clear()
+    mask_step.main(["--networks=fnn-2000x4", "--full"])
+    assert asked == [
+        ("fnn-2000x4", [*ours, ("naive", 4)], True),
+        ("resnet-110", [*ours, ("naive", 4)], False),
+    ]
 
 
 def test_naive_masks_have_the_law_and_the_gradient_of_the_straight_through_estimator(key):
@@ -90,7 +117,7 @@ def test_the_bandwidth_of_a_copy_is_a_sane_number():
 def test_the_flags_by_default():
     given = mask_step.parse([])
     assert given.networks == [name for name in NETWORKS if name != "resnet-110"]
-    assert given.masks == ["mix32"] and given.samples == ["1", "4", "8"] and not given.full
+    assert given.masks == ["mix32", "naive"] and given.samples == ["1", "4", "8"] and not given.full
 
 
 @pytest.mark.parametrize("name", [n for n in NETWORKS])
