@@ -131,13 +131,30 @@ class Workdir:
         """Writes `results.json`, which says that the run is finished. NaN is refused."""
         files.write_json(self.path / "results.json", results)
 
+    def part(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Returns `compute()` as JSON keeps it, from `parts/NAME.json` if an earlier call wrote that.
+
+        For what takes minutes and is no training, so that a run that was stopped does not repeat it. The
+        config of the workdir must decide the value. Host 0 computes.
+
+        Raises:
+          ValueError: the name cannot serve as a file's, or the file is damaged.
+        """
+        _check_name(name)
+        file = self.path / "parts" / f"{name}.json"
+
+        def get() -> Any:
+            if (kept := records.read_json(file, "Delete the file to compute it again.")) is None:
+                file.parent.mkdir(exist_ok=True)
+                files.write_json(file, {"value": compute()})
+                kept = records.read_json(file, "")
+            return kept and kept["value"]
+
+        return hosts.exchange(hosts.on_first(get))[0]
+
     def stage(self, name: str) -> Stage:
         """Returns the stage of this name; ValueError unless it can serve as a folder's name."""
-        if not re.fullmatch(r"\w[\w .,=+-]{0,99}", name, re.ASCII):
-            raise ValueError(
-                f"{name!r} cannot name a stage or task in a workdir, where it names a folder. Expected a "
-                "letter, a digit or _, then at most 99 letters, digits, spaces or any of _.,=+-"
-            )
+        _check_name(name)
         return Stage(name, self.path)
 
     def close(self) -> None:
@@ -198,6 +215,14 @@ def fingerprint(tree: PyTree) -> str:
         digest.update(json.dumps([path, kind, array.dtype.name, array.shape]).encode() + b"\n")
         digest.update(files.raw_bytes(array))
     return digest.hexdigest()
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"\w[\w .,=+-]{0,99}", name, re.ASCII):
+        raise ValueError(
+            f"{name!r} cannot name a stage, part or task in a workdir, where it names a folder or file. "
+            "Expected a letter, a digit or _, then at most 99 letters, digits, spaces or any of _.,=+-"
+        )
 
 
 def _own(path: Path, config: Mapping[str, Any]) -> TextIO:

@@ -212,7 +212,7 @@ def test_restore_drops_a_line_cut_short(tmp_path):
 def test_odd_stage_names_are_refused(tmp_path, name):
     with (
         Workdir.open(tmp_path, CONFIG) as run,
-        pytest.raises(ValueError, match="cannot name a stage or task"),
+        pytest.raises(ValueError, match="cannot name a stage, part or task"),
     ):
         run.stage(name)
 
@@ -281,3 +281,29 @@ def test_only_leftovers_of_our_own_are_removed(tmp_path):
     ours.write_text("half")
     with workdir.Workdir.open(tmp_path, {}):
         assert theirs.exists() and not ours.exists()
+
+
+def test_a_part_is_computed_once_and_is_what_json_keeps(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"n_cuts": (1.5, 2.0), "p": None}
+
+    expected = {"n_cuts": [1.5, 2.0], "p": None}
+    with Workdir.open(tmp_path, CONFIG) as run:
+        assert run.part("mnist, k=4", compute) == expected
+    with Workdir.open(tmp_path, CONFIG) as run:
+        assert run.part("mnist, k=4", compute) == expected and len(calls) == 1
+        (tmp_path / "parts" / "mnist, k=4.json").write_text('{"value": {"n_cuts": [1.')
+        with pytest.raises(ValueError, match="cut short or edited\\? Delete the file to compute it again"):
+            run.part("mnist, k=4", compute)
+        with pytest.raises(ValueError, match="'../x' cannot name a stage, part or task"):
+            run.part("../x", compute)
+
+
+def test_a_part_that_fails_leaves_nothing(tmp_path):
+    with Workdir.open(tmp_path, CONFIG) as run:
+        with pytest.raises(ZeroDivisionError):
+            run.part("half", lambda: 1 / 0)
+        assert run.part("half", lambda: 0.5) == 0.5
