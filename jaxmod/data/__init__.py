@@ -1,5 +1,5 @@
 """Data of the experiments: loaders return arrays, one module per family."""
 
-from jaxmod.data import arithmetic
+from jaxmod.data import arithmetic, grey, images, lines, sources, variants
 
-__all__ = ["arithmetic"]
+__all__ = ["arithmetic", "grey", "images", "lines", "sources", "variants"]
