@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
-__all__ = ["Generator", "Seed", "bits", "mix32", "uniform", "words"]
+__all__ = ["Generator", "Seed", "bits", "mix32", "scramble", "uniform", "words"]
 
 Generator = Literal["mix32", "jax"]
 """`mix32`, or the generator of the key, as `jax.random` has it."""
@@ -48,7 +48,14 @@ def mix32(seed: Seed, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     if math.prod(shape) >= 2**32:
         raise ValueError(f"a leaf of shape {shape} has 2**32 elements or more; use noise='jax'.")
     first, second = seed if seed.dtype == jnp.uint32 else words(seed)
-    x = _flat_index(shape) + first
+    return scramble(_flat_index(shape), first, second)
+
+
+def scramble(
+    x: UInt32[Array, "..."], first: UInt32[Array, "..."], second: UInt32[Array, "..."]
+) -> UInt32[Array, "..."]:
+    """Returns the hash of words that `mix32` takes of an index; for two given words it is a bijection."""
+    x = x + first
     x = (x ^ (x >> 17)) * jnp.uint32(0xED5AD4BB)
     x = x + second
     x = (x ^ (x >> 11)) * jnp.uint32(0xAC4C1B51)

@@ -6,9 +6,10 @@ import re
 from jaxmod import trees
 from jaxmod.models.fnn import FNN
 from jaxmod.models.lstm import LSTMClassifier
+from jaxmod.models.mlp import MLP
 from jaxmod.types import Params
 
-__all__ = ["FNN", "LSTMClassifier", "is_outer", "layer_labels"]
+__all__ = ["FNN", "LSTMClassifier", "MLP", "is_outer", "layer_labels"]
 
 
 def layer_labels(params: Params) -> dict[str, str]:

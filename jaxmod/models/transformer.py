@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
-from jaxmod import noise
+from jaxmod.models.dropout import dropout
 from jaxmod.sequences import append_end, end_from_first_end
 
 __all__ = ["WHERE", "Transformer", "TransformerConfig", "positions"]
@@ -176,7 +176,7 @@ class Transformer(nn.Module):
     def _embed(self, tokens: Array, side: str, encoded: Array | np.ndarray, train: bool) -> Array:
         embedding = self.embedding if self.tied else getattr(self, f"{side}_embedding")
         x = embedding(tokens)
-        return _dropout(self, x + jnp.asarray(encoded, x.dtype)[None], self.config.dropout, train)
+        return dropout(self, x + jnp.asarray(encoded, x.dtype)[None], self.config.dropout, train)
 
     def _outputs(self, x: Array) -> Array:
         if self.tied:
@@ -194,7 +194,7 @@ class _EncoderLayer(nn.Module):
         self.feed_forward_norm = _norm()
 
     def __call__(self, x: Array, seen: Array, train: bool) -> Array:
-        branch = functools.partial(_dropout, self, rate=self.config.dropout, train=train)
+        branch = functools.partial(dropout, self, rate=self.config.dropout, train=train)
         own = self.self_attention.keys_values(x)
         x = self.self_norm(x + branch(self.self_attention(x, own, seen, train)))
         return self.feed_forward_norm(x + branch(self.feed_forward(x, train)))
@@ -217,7 +217,7 @@ class _DecoderLayer(nn.Module):
     def __call__(
         self, x: Array, own: KeysValues, past: Array, memory: KeysValues, seen: Array, train: bool
     ) -> Array:
-        branch = functools.partial(_dropout, self, rate=self.config.dropout, train=train)
+        branch = functools.partial(dropout, self, rate=self.config.dropout, train=train)
         x = self.self_norm(x + branch(self.self_attention(x, own, past, train)))
         x = self.cross_norm(x + branch(self.cross_attention(x, memory, seen, train)))
         return self.feed_forward_norm(x + branch(self.feed_forward(x, train)))
@@ -243,7 +243,7 @@ class _Attention(nn.Module):
         query = self._heads(self.query(x)) / math.sqrt(keys.shape[-1])
         scores = jnp.matmul(query, jnp.swapaxes(keys, 2, 3)).astype(jnp.float32)
         weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(jnp.float32).min), axis=-1)
-        weights = _dropout(self, weights.astype(values.dtype), self.config.dropout, train)
+        weights = dropout(self, weights.astype(values.dtype), self.config.dropout, train)
         found = jnp.swapaxes(jnp.matmul(weights, values), 1, 2)
         return self.output(found.reshape(x.shape))
 
@@ -261,7 +261,7 @@ class _FeedForward(nn.Module):
         self.output = _linear(config.features, config.feed_forward)
 
     def __call__(self, x: Array, train: bool) -> Array:
-        return self.output(_dropout(self, nn.relu(self.hidden(x)), self.config.dropout, train))
+        return self.output(dropout(self, nn.relu(self.hidden(x)), self.config.dropout, train))
 
 
 def positions(steps: int, features: int) -> Float[np.ndarray, "steps features"]:
@@ -289,11 +289,3 @@ def _linear(features: int, fan_in: int, gain: float = 1.0) -> nn.Dense:
 
     kernel_init = nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform")
     return nn.Dense(features, kernel_init=kernel_init, bias_init=bias_init)
-
-
-def _dropout(module: nn.Module, x: Array, rate: float, train: bool) -> Array:
-    if not train or not rate:
-        return x
-    # Bits that fuse: those of `nn.Dropout` would take as long as the rest of the step on a CPU.
-    kept = noise.uniform(module.make_rng("dropout"), x.shape) >= rate
-    return jnp.where(kept, x / (1 - rate), 0)

@@ -20,9 +20,10 @@ from jaxtyping import Array
 from jaxmod import hosts
 from jaxmod.train import devices, memory
 from jaxmod.train.axes import Axes, over
-from jaxmod.train.randomness import Stream, step_keys, stream_key
+from jaxmod.train.order import Order, ordered_rows
+from jaxmod.train.randomness import StepKeys, Stream, step_keys, stream_key
 from jaxmod.train.steps import Step
-from jaxmod.train.tasks import Draw
+from jaxmod.train.tasks import Draw, take_rows
 from jaxmod.types import Batch, Metrics, Params
 from jaxmod.workdir import Stage
 from jaxmod.writers import Progress
@@ -46,6 +47,8 @@ class Program(NamedTuple):
     axes: Axes
     mesh: Mesh | None = None
     """The devices that share the runs; None: one device has them all."""
+    order: Order = "random"
+    """In which the examples of a task come; any but random is for tasks that are no functions."""
 
 
 def _train_one(
@@ -56,8 +59,7 @@ def _train_one(
 
     def body(state: Any, step: Any) -> tuple[Any, Metrics]:
         keys = step_keys(inputs["key"], inputs["shared_key"], step)
-        batch = program.draw(keys.data, task, inputs["pool"], program.batch_size)
-        return program.step(inputs, state, batch, keys)
+        return program.step(inputs, state, _batch(program, inputs, task, keys), keys)
 
     state, metrics = lax.scan(body, state, start + jnp.arange(length))
     batch = program.draw(
@@ -69,6 +71,14 @@ def _train_one(
         **program.observe(inputs, state, batch),
     }
     return state, {**observed, "finite": jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in numbers]))}
+
+
+def _batch(program: Program, inputs: dict[str, Any], task: Any, keys: StepKeys) -> Batch:
+    if program.order == "random":
+        return program.draw(keys.data, task, inputs["pool"], program.batch_size)
+    key = stream_key(inputs["key"], Stream.ORDER)
+    rows = ordered_rows(program.order, key, keys.step, program.batch_size, task["size"])
+    return take_rows(task, inputs["pool"], rows)
 
 
 def _train_chunk(

@@ -22,16 +22,19 @@ class Stream(enum.IntEnum):
     NOISE = 2
     LOSS = 3
     EVALUATE = 4
+    ORDER = 5
 
 
 class StepKeys(NamedTuple):
-    """The keys of one step."""
+    """The keys of one step, and its number."""
 
     data: Key[Array, ""]
     noise: Key[Array, ""]
     loss: Key[Array, ""]
     shared: Key[Array, ""]
     """The same for all runs: a decision taken from it skips work under `vmap` too."""
+    step: Int[Array, ""]
+    """Counted from 0, the same for all runs as well."""
 
 
 def stream_key(key: Key[Array, ""], stream: Stream) -> Key[Array, ""]:
@@ -42,7 +45,7 @@ def stream_key(key: Key[Array, ""], stream: Stream) -> Key[Array, ""]:
 def step_keys(key: Key[Array, ""], shared_key: Key[Array, ""], step: Int[Array, ""]) -> StepKeys:
     """Returns the keys of a step from the run's key and the key shared by all runs."""
     streams = (stream_key(key, s) for s in (Stream.DATA, Stream.NOISE, Stream.LOSS))
-    return StepKeys(*(jax.random.fold_in(k, step) for k in (*streams, shared_key)))
+    return StepKeys(*(jax.random.fold_in(k, step) for k in (*streams, shared_key)), step=step)
 
 
 def check_keys(keys: Any) -> None:

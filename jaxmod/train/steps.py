@@ -150,9 +150,10 @@ def make_dense_step(dense_loss: Callable[..., Any], optimizer: optax.GradientTra
     """Returns the step that trains the weights themselves, without masks.
 
     `dense_loss(params, model_state, batch, key) -> (loss, (model_state, metrics))`, with a further
-    parameter `shared_key` if it has one of that name.
+    parameter `shared_key` if it has one of that name. An optimizer that takes `step` receives its number.
     """
     wants_shared = "shared_key" in inspect.signature(dense_loss).parameters
+    tx = optax.with_extra_args_support(optimizer)
 
     def step(inputs: dict[str, Any], state: DenseState, batch: Batch, keys: StepKeys):
         del inputs
@@ -161,7 +162,7 @@ def make_dense_step(dense_loss: Callable[..., Any], optimizer: optax.GradientTra
         (loss, (model_state, metrics)), grads = grad_fn(
             state.params, state.model_state, batch, keys.loss, **extra
         )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, step=keys.step)
         params = optax.apply_updates(state.params, updates)
         return DenseState(params, model_state, opt_state), {"loss": loss, **metrics}
 

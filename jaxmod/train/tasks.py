@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree
 
 from jaxmod import trees
 from jaxmod.types import Batch
 
-__all__ = ["Draw", "batch_shapes", "Source", "check_rows", "make_source", "num_examples"]
+__all__ = ["Draw", "batch_shapes", "Source", "check_rows", "make_source", "num_examples", "take_rows"]
 
 Draw = Callable[[Key[Array, ""], dict[str, Array], Any, int], Batch]
 """`draw(key, task, pool, batch_size) -> batch`."""
@@ -137,7 +137,12 @@ def _call(f: Callable[..., Batch], batch_size: int, extra: dict[str, Any], key: 
 
 def _draw_rows(key: Key[Array, ""], task: dict[str, Array], pool: Any, batch_size: int) -> Batch:
     """Draws examples independently and with replacement, as the authors' code does."""
-    rows = task["offset"] + jax.random.randint(key, (batch_size,), 0, task["size"])
+    return take_rows(task, pool, jax.random.randint(key, (batch_size,), 0, task["size"]))
+
+
+def take_rows(task: dict[str, Array], pool: Any, rows: Int[Array, " batch"]) -> Batch:
+    """Returns the examples of a task, no function, in some of its rows."""
+    rows = task["offset"] + rows
     take = functools.partial(_take, rows=rows)
     if "rows" in pool:
         take = functools.partial(_take, rows=_take(pool["rows"], rows))

@@ -48,7 +48,7 @@ def test_it_is_the_variance_of_the_engines_steps(key, num_samples):
     }
 
     def gradients(key):
-        keys = StepKeys(key, key, key, key)
+        keys = StepKeys(key, key, key, key, jnp.int32(0))
         new, _ = step(inputs, MaskState(logits, descend.init(logits)), batch, keys)
         return jax.tree.map(jnp.subtract, logits, new.logits)
 

@@ -7,6 +7,7 @@ import pytest
 from jax import export
 
 import jaxmod as jm
+from jaxmod.pruning import polynomial_sparsity, pruned
 from jaxmod.train.randomness import step_keys
 from jaxmod.train.state import DenseState, JointState, MaskState
 from jaxmod.train.steps import clipped_adam, make_dense_step, make_joint_step, make_mask_step, without_state
@@ -49,7 +50,9 @@ def start(estimator, key):
 def test_a_dense_step(key):
     adam = optax.adam(1e-3)
     params = tiny_params(key)
-    lower(make_dense_step(without_state(tiny_loss), adam), {}, DenseState(params, None, adam.init(params)))
+    for optimizer in (adam, pruned(adam, polynomial_sparsity(steps=9))):
+        step = make_dense_step(without_state(tiny_loss), optimizer)
+        lower(step, {}, DenseState(params, None, optimizer.init(params)))
 
 
 @pytest.mark.parametrize("mode", ["vmap", "map", "unroll"])

@@ -30,7 +30,7 @@ def test_rbg_and_odd_shapes_are_refused(key):
 
 def test_streams_and_steps_never_meet(key):
     shared = jax.random.key(7)
-    keys = [k for step in range(20) for k in step_keys(key, shared, jnp.int32(step))]
+    keys = [k for step in range(20) for k in step_keys(key, shared, jnp.int32(step))[:-1]]
     keys += [stream_key(key, s) for s in Stream]
     data = [tuple(np.asarray(jax.random.key_data(k))) for k in keys]
     assert all(a != b for a, b in itertools.combinations(data, 2))

@@ -136,6 +136,18 @@ def test_a_dense_step_is_gradient_descent(setting):
     assert new.model_state == 1 and metrics["half"] == metrics["loss"] / 2
 
 
+def test_the_number_of_the_step_reaches_an_optimizer_that_takes_it(setting):
+    params, _, batch, keys = setting
+
+    def update(updates, state, params=None, *, step, **extra):
+        return jax.tree.map(lambda w: -w + step, params), state
+
+    tx = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    step = steps.make_dense_step(steps.without_state(tiny_loss), tx)
+    new, _ = step({}, DenseState(params, None, ()), batch, keys)
+    assert_trees_close(new.params, jax.tree.map(lambda w: jnp.full_like(w, 3.0), params), atol=1e-6)
+
+
 def test_a_joint_step_trains_both_but_never_touches_used_weights(setting):
     params, logits, batch, keys = setting
     used = jax.tree.map(lambda x: jax.random.bernoulli(jax.random.key(5), 0.5, x.shape), logits)
