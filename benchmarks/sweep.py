@@ -63,7 +63,7 @@ def measure(
             }
 
 
-def _target(name: str, count: int, mode: Mode) -> float | None:
+def _target(name: str, count: int, mode: str) -> float | None:
     judged = (name, count, mode) == ("fnn-400-400-200", 10, resolve_axes(Axes()).runs)
     return TARGETS.get(jax.default_backend()) if judged else None
 
@@ -71,7 +71,7 @@ def _target(name: str, count: int, mode: Mode) -> float | None:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the rows for reading."""
     titles = ("network", "runs", "mode", "steps/s together", "in sequence", "gain", "target", "compile s")
-    lines = [titles]
+    lines: list[tuple[str, ...]] = [titles]
     for row in rows:
         numbers = (f"{row['throughput']:.1f}", f"{row['sequence']:.1f}", f"{row['gain']:.2f}")
         numbers += (harness.verdict(row["gain"], row["target"], ">="),)

@@ -2,8 +2,8 @@
 
 A field means the same in every config that has it: `seed`, `seeds`, `model`, `hidden`, `lstm_hidden`,
 `network_steps`, `network_learning_rate`, `mask_steps`, `mask_learning_rate`, `batch_size`, `num_samples`,
-`beta`, `temperature`, `noise`, `rao_blackwell`, `bfloat16`, `clip_norm`, `chunk_steps`. Not every experiment has
-them all, hence `config: Any`.
+`beta`, `temperature`, `noise`, `rao_blackwell`, `bfloat16`, `clip_norm`, `chunk_steps`. Not every experiment
+has them all, hence `config: Any`.
 """
 
 import difflib

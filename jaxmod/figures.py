@@ -5,27 +5,20 @@ A figure that the paper has carries its number there.
 
 import functools
 import math
-from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from jaxmod import files, plots, reports
+from jaxmod.plans import Plan
 from jaxmod.reports import Results
+from jaxmod.structure.agreement_plots import agreement_plans
+from jaxmod.structure.cluster_figures import cluster_plans
+from jaxmod.structure.lesion_figures import lesion_plans
 
 __all__ = ["draw_all", "figure_paths"]
-
-
-class _Plan(NamedTuple):
-    name: str
-    """Of the file, without its ending."""
-    caption: str
-    size: tuple[float, float]
-    """Inches."""
-    draw: Callable[[Figure], None]
 
 
 def draw_all(results: Results, folder: str | PathLike[str]) -> dict[str, Path]:
@@ -48,7 +41,13 @@ def figure_paths(results: Results, folder: str | PathLike[str]) -> dict[str, Pat
     return {plan.caption: Path(folder) / f"{plan.name}.png" for plan in _plans(results)}
 
 
-def _plans(results: Results) -> list[_Plan]:
+def _plans(results: Results) -> list[Plan]:
+    if "agreement" in results:
+        return agreement_plans(results)
+    if "clusterings" in results:
+        return cluster_plans(results)
+    if "lesions" in results:
+        return lesion_plans(results)
     if "points" in results:
         return [*_histogram_plan(results), _points_plan(results)]
     plans = []
@@ -79,7 +78,7 @@ def _spread(results: Results) -> str:
     return f" Mean and standard deviation over {runs} runs." if runs > 1 else " One run."
 
 
-def _sharing_plan(results: Results) -> _Plan:
+def _sharing_plan(results: Results) -> Plan:
     numbers = {"addmul": 1, "double_addition": 13}
     name, start = _named(results, "sharing", numbers.get(results["experiment"]))
     caption = (
@@ -92,10 +91,10 @@ def _sharing_plan(results: Results) -> _Plan:
         ax = plots.plot_sharing(results, figure.subplots())
         ax.set_title("How much of each mask is shared", pad=36 if "chance" in results else 22)
 
-    return _Plan(name, caption, (7, 3.8), draw)
+    return Plan(name, caption, (7, 3.8), draw)
 
 
-def _accuracy_plan(results: Results) -> _Plan:
+def _accuracy_plan(results: Results) -> Plan:
     pairs = {"together": 2, "one_at_a_time": 14}.get(results.get("mode", "together"))
     numbers = {"addmul": 10, "double_addition": None if results.get("copied") else pairs}
     name, start = _named(results, "accuracy", numbers.get(results["experiment"]))
@@ -108,10 +107,10 @@ def _accuracy_plan(results: Results) -> _Plan:
         ax = plots.plot_accuracy(results, figure.subplots())
         ax.set_title("What each part of the network can do", pad=22)
 
-    return _Plan(name, caption, (7, 3.8), draw)
+    return Plan(name, caption, (7, 3.8), draw)
 
 
-def _weights_plan(results: Results) -> _Plan:
+def _weights_plan(results: Results) -> Plan:
     name, start = _named(results, "weights", 11 if results["experiment"] == "addmul" else None)
     first, second = results["tasks"]
     caption = f"{start}weights that each mask keeps, per layer."
@@ -121,10 +120,10 @@ def _weights_plan(results: Results) -> _Plan:
     def draw(figure: Figure) -> None:
         plots.plot_weights(results, figure.subplots()).set_title("Weights in each mask", pad=22)
 
-    return _Plan(name, caption + _spread(results), (7, 3.4), draw)
+    return Plan(name, caption + _spread(results), (7, 3.4), draw)
 
 
-def _confusion_plan(results: Results) -> _Plan:
+def _confusion_plan(results: Results) -> Plan:
     name, start = _named(results, "confusion", 12)
     caption = (
         f"{start}the operation that is performed (columns) when one is requested (rows), "
@@ -142,10 +141,10 @@ def _confusion_plan(results: Results) -> _Plan:
         for ax in list(axes)[len(masks) :]:
             ax.set_axis_off()
 
-    return _Plan(name, caption, (2.4 * across, 2.1 * down), draw)
+    return Plan(name, caption, (2.4 * across, 2.1 * down), draw)
 
 
-def _histogram_plan(results: Results) -> list[_Plan]:
+def _histogram_plan(results: Results) -> list[Plan]:
     if not results.get("histogram"):
         return []
     name, start = _named(results, "histogram", 7)
@@ -159,10 +158,10 @@ def _histogram_plan(results: Results) -> list[_Plan]:
         plots.plot_histogram(results["histogram"], left, cut=0.0002).set_title("(a) linear, without 0")
         plots.plot_histogram(results["histogram"], right, log=True).set_title("(b) logarithmic")
 
-    return [_Plan(name, caption, (7, 3), draw)]
+    return [Plan(name, caption, (7, 3), draw)]
 
 
-def _points_plan(results: Results) -> _Plan:
+def _points_plan(results: Results) -> Plan:
     """Plans figure 8 where beta varies, else a panel for all shares and one for every other Stat."""
     points, parameter = results["points"], results["parameter"]
     stats = reports.stat_names(points)
@@ -174,7 +173,7 @@ def _points_plan(results: Results) -> _Plan:
         def draw_beta(figure: Figure) -> None:
             plots.plot_sensitivity(points, figure.subplots(), accuracy, sharing, results.get("chosen"))
 
-        return _Plan(name, caption + _spread(results), (6, 3.6), draw_beta)
+        return Plan(name, caption + _spread(results), (6, 3.6), draw_beta)
 
     shares = [stat for stat in stats if reports.is_share(stat)]
     panels = ([shares] if shares else []) + [[stat] for stat in stats if stat not in shares]
@@ -189,4 +188,4 @@ def _points_plan(results: Results) -> _Plan:
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
 
-    return _Plan(name, caption + _spread(results), (3.6 * across + 0.8, 2.8 * down + 0.4), draw)
+    return Plan(name, caption + _spread(results), (3.6 * across + 0.8, 2.8 * down + 0.4), draw)

@@ -51,8 +51,8 @@ class MaskConfig:
     axes: Axes = Axes()
     """How samples, tasks and runs are run; by default as measured best for the backend."""
     bfloat16: bool = False
-    """Frozen weights and examples in bfloat16, and with them the activations of a model that takes its dtype
-    from them. Logits, their gradient and the optimizer stay float32; a loss should be taken in float32 too."""
+    """Frozen weights and examples in bfloat16, and with them the activations of a model that takes its
+    dtype from them. Logits, their gradient and the optimizer stay float32; so should the loss."""
 
     def __post_init__(self) -> None:
         inputs.check_positive_integers(

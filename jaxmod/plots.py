@@ -18,6 +18,9 @@ from jaxmod import reports
 from jaxmod.reports import Results, Stat
 
 __all__ = [
+    "COLOURS",
+    "INK",
+    "RED",
     "STYLE",
     "plot_accuracy",
     "plot_confusion",
@@ -29,8 +32,8 @@ __all__ = [
 ]
 
 # Okabe and Ito's palette: told apart with any colour vision, and dark and light in print.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_INK, _RED = "#333333", "#D55E00"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+INK, RED = "#333333", "#D55E00"
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -38,10 +41,10 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.edgecolor": "#888888",
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -70,7 +73,7 @@ def plot_accuracy(results: Results, ax: Axes, masks: Sequence[str] | None = None
     centres = _grouped_bars(ax, ["Full" if m == "control" else m for m in masks], series, 100)
     for x, task in zip(centres, tasks, strict=True):
         random = [accuracy.get(f"random {mask}", {}).get(task) for mask in masks]
-        _mark(ax, x, random, _INK, "random mask of the same size")
+        _mark(ax, x, random, INK, "random mask of the same size")
     ax.set(ylabel="accuracy (%)", ylim=(0, 104), xlabel="weights in use")
     return _legend(ax)
 
@@ -89,7 +92,7 @@ def plot_sharing(results: Results, ax: Axes) -> Axes:
     series = {f"{task} mask": [row[layer] for layer in layers] for task, row in results["sharing"].items()}
     centres = _grouped_bars(ax, layers, series, 100)
     for source, face, label in (
-        ("chance", _INK, "random masks of the same sizes"),
+        ("chance", INK, "random masks of the same sizes"),
         ("chance_in_control", "white", "random parts of the control mask"),
     ):
         for x, task in zip(centres, results["sharing"], strict=True):
@@ -124,7 +127,7 @@ def plot_confusion(confusion: Mapping[str, Any], ax: Axes) -> Axes:
     ax.imshow(mean, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(mean):
         text = f"{value:.1f}" if std is None else f"{value:.1f}\n± {std[row][column]:.1f}"
-        shade = "white" if value > 55 else _INK
+        shade = "white" if value > 55 else INK
         ax.text(column, row, text, ha="center", va="center", color=shade)
     ax.set_xticks(range(len(confusion["columns"])), confusion["columns"])
     ax.set_yticks(range(len(confusion["rows"])), confusion["rows"])
@@ -178,13 +181,13 @@ def plot_sensitivity(
     colour, _ = _numbers([point[sharing] for point in points], 100)
     ax.errorbar(beta, y, yerr=error, fmt="none", ecolor="#999999", elinewidth=1, capsize=2, zorder=1)
     if chosen is not None:
-        ax.axvline(chosen, color=_RED, linewidth=1.2, linestyle="--", zorder=0, label="chosen")
+        ax.axvline(chosen, color=RED, linewidth=1.2, linestyle="--", zorder=0, label="chosen")
     star = [chosen is not None and math.isclose(b, chosen) for b in beta]
     norm = Normalize(np.nanmin(colour), np.nanmax(colour))
     for marker, size, which in (("*", 190, np.asarray(star)), ("o", 46, np.logical_not(star))):
         ax.scatter(
             np.asarray(beta)[which], y[which], c=colour[which], marker=marker, s=size, norm=norm,
-            edgecolors=_INK, linewidths=0.6, zorder=2,
+            edgecolors=INK, linewidths=0.6, zorder=2,
         )  # fmt: skip
     ax.set_xscale("log")
     ax.set(xlabel="beta", ylabel="accuracy of the control mask (%)")
@@ -208,7 +211,7 @@ def plot_points(
     numeric = all(isinstance(value, int | float) for value in values)
     x = np.asarray(values, float) if numeric else np.arange(len(values), dtype=float)
     for i, name in enumerate(statistics):
-        colour, scale = _COLOURS[i % len(_COLOURS)], 100 if reports.is_share(name) else 1
+        colour, scale = COLOURS[i % len(COLOURS)], 100 if reports.is_share(name) else 1
         mean, error = _numbers([point[name] for point in points], scale)
         for at, point in zip(x, points, strict=True):
             runs = scale * np.asarray(point[name]["runs"], float)
@@ -253,10 +256,10 @@ def _grouped_bars(
     for i, (label, stats) in enumerate(series.items()):
         x = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
         mean, error = _numbers(stats, scale)
-        ax.bar(x, mean, 0.92 * width, color=_COLOURS[i % len(_COLOURS)], label=label)
+        ax.bar(x, mean, 0.92 * width, color=COLOURS[i % len(COLOURS)], label=label)
         shown = error.max(axis=0) > 0
         ax.errorbar(
-            x[shown], mean[shown], yerr=error[:, shown], fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5
+            x[shown], mean[shown], yerr=error[:, shown], fmt="none", ecolor=INK, elinewidth=1, capsize=2.5
         )
         centres.append(x)
     ax.set_xticks(range(len(groups)), groups)
@@ -271,7 +274,7 @@ def _mark(ax: Axes, x: np.ndarray, stats: Sequence[Stat | None], face: str, labe
     if not there:
         return
     known = label in ax.get_legend_handles_labels()[1]
-    edge = "white" if face == _INK else _INK
+    edge = "white" if face == INK else INK
     ax.plot(
         *zip(*there, strict=True), "D", markersize=5, markerfacecolor=face, markeredgecolor=edge,
         markeredgewidth=0.8, linestyle="none", clip_on=False, label=None if known else label,

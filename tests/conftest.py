@@ -15,7 +15,8 @@ import jaxtyping  # noqa: E402
 # Shapes and types of every call into the modules of arrays are checked; an int is welcome as a float.
 # The functions that check their own input (find_modules and below) are left to their own messages.
 jaxtyping.install_import_hook(
-    [f"jaxmod.{name}" for name in ("analysis", "data", "estimators", "losses", "masks", "models", "noise")],
+    [f"jaxmod.{name}" for name in ("analysis", "data", "estimators", "losses", "masks", "models", "noise")]
+    + [f"jaxmod.structure.{name}" for name in ("eigen", "graph", "kmeans")],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 
