@@ -63,7 +63,7 @@ class Chunk:
 
 
 def product_flops(jaxpr: Any) -> int:
-    """Returns the multiplications and additions of all matrix products of a program, loops counted in full.
+    """Returns the multiplications and additions of a program's products and convolutions, loops in full.
 
     XLA's own count has a loop's body once.
     """
@@ -71,11 +71,15 @@ def product_flops(jaxpr: Any) -> int:
     for equation in jaxpr.eqns:
         inner = sum(map(product_flops, jex.jaxprs_in_params(equation.params)))
         total += inner * equation.params.get("length", 1)
+        made = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             shape = equation.invars[0].aval.shape
-            depth = math.prod(shape[axis] for axis in contracted)
-            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            total += 2 * made * math.prod(shape[axis] for axis in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * made * math.prod(kernel) // outputs
     return total
 
 

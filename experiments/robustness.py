@@ -520,14 +520,15 @@ def study_rao_blackwell(lab: Lab) -> dict[str, Any]:
 
 
 def relative_steps(losses: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns when each `[runs, chunks]` of losses is down to what the first has half-way, over that time.
+    """Returns when each `[runs, chunks]` of losses is down to the first's level half-way, over its own time.
 
     Between chunks the loss is taken to be a straight line. One that never gets there counts as there after
     its last chunk.
     """
     half = (losses[0].shape[1] + 1) // 2 - 1
     level = np.minimum.accumulate(losses[0], axis=1)[:, half]
-    return [np.array([_first_below(*run) / (half + 1) for run in zip(x, level, strict=True)]) for x in losses]
+    times = [np.array([_first_below(*run) for run in zip(x, level, strict=True)]) for x in losses]
+    return [time / times[0] for time in times]
 
 
 def _first_below(losses: np.ndarray, level: float) -> float:

@@ -73,7 +73,10 @@ def main(
         if command.data_dir is not None:
             os.environ["JAXMOD_DATA"] = command.data_dir
         if command.distributed:
-            hosts.initialize()
+            try:
+                hosts.initialize()
+            except RuntimeError as error:  # of JAX: the other hosts cannot be reached
+                raise ValueError(f"--distributed: {error}") from error
         if check is not None:
             check(command.config)
     with warnings.catch_warnings(), contextlib.ExitStack() as stack:

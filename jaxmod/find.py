@@ -151,7 +151,8 @@ def find_modules(
     used, source = params, make_source(tasks, data)
     if config.bfloat16:
         used, first = precision.to_bfloat16((params, first))
-        source = source._replace(draw=precision.draw_bfloat16(source.draw))
+        functions = tuple(map(precision.draw_bfloat16, source.functions))
+        source = source._replace(draw=precision.draw_bfloat16(source.draw), functions=functions)
     num_samples = config.num_samples if estimator.stochastic else 1
     inputs.check_loss(loss_fn, has_aux, first, source, config.batch_size, num_samples)
     inputs.check_evaluate(evaluate, first, source, config.eval_examples)

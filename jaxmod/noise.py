@@ -37,8 +37,10 @@ def mix32(seed: Seed, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """Returns 32 random bits per element: a hash of the element's index under two words drawn from a key.
 
     Three rounds of multiply and xor-shift with the constants of "triple32" (Wellons, found by search for the
-    least avalanche bias), a word of the key added before the first and before the second. The words are
-    themselves drawn with the key's generator (`words`), so that neighbouring keys have nothing in common.
+    least avalanche bias), a word of the key added before the first and another joined by xor before the
+    second: added there too, it would make all leaves windows of one sequence. The words are themselves
+    drawn with the key's generator (`words`), so that neighbouring keys have nothing in common; an old-style
+    key, which is two uint32, would be taken for such words and must not be given.
 
     For a fixed key this is a bijection of the index: within one leaf no two of the 2**32 words are the same.
 
@@ -57,7 +59,7 @@ def scramble(
     """Returns the hash of words that `mix32` takes of an index; for two given words it is a bijection."""
     x = x + first
     x = (x ^ (x >> 17)) * jnp.uint32(0xED5AD4BB)
-    x = x + second
+    x = x ^ second
     x = (x ^ (x >> 11)) * jnp.uint32(0xAC4C1B51)
     x = (x ^ (x >> 15)) * jnp.uint32(0x31848BAB)
     return x ^ (x >> 14)

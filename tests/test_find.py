@@ -200,6 +200,22 @@ def test_bfloat16_weights_and_activations_find_the_same_module(params, key):
     np.testing.assert_allclose(rough.history["loss"], found.history["loss"], rtol=0.05)
 
 
+def test_functions_are_cast_to_bfloat16_too(params, key):
+    def sample_batch(key, batch_size, data):
+        rows = jax.random.randint(key, (batch_size,), 0, 200)
+        return {"x": data["x"][rows], "y": data["y"][rows]}
+
+    def loss(params, batch, key):
+        same = jax.lax.scan(lambda c, x: (c + x, None), 0 * batch["x"][0], batch["x"])[
+            0
+        ]  # one dtype throughout
+        return tiny_loss(params, batch, key) + 0 * jnp.sum(same * params["layer_1"]["kernel"][:, 0])
+
+    config = dataclasses.replace(CONFIG, steps=4, chunk_steps=4, bfloat16=True)
+    found = jm.find_modules(loss, params, {"task": sample_batch}, keys=key, config=config, data=tiny_data())
+    assert np.isfinite(found["task"].history["loss"]).all()
+
+
 def test_an_optimizer_of_ones_own(params, key):
     found = find(params, keys=key, optimizer=optax.sgd(0.0))["forward"]
     np.testing.assert_array_equal(found.logits["output"]["kernel"], 2.0)

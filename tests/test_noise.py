@@ -60,13 +60,23 @@ def words(key):
     return np.asarray(jax.random.bits(key, (2,)))
 
 
-def mixed(index, first, second):
-    """mix32 in NumPy."""
-    x = index.astype(np.uint32) + first
-    x = (x ^ (x >> np.uint32(17))) * np.uint32(0xED5AD4BB) + second
-    x = (x ^ (x >> np.uint32(11))) * np.uint32(0xAC4C1B51)
-    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x31848BAB)
+MULTIPLIERS = (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB)
+
+
+def mixed(index, first, second, multipliers=MULTIPLIERS, join=np.bitwise_xor):
+    """mix32 in NumPy, and what it would be with other multipliers or another way to join the second word."""
+    one, two, three = map(np.uint32, multipliers)
+    with np.errstate(over="ignore"):
+        x = index.astype(np.uint32) + first
+        x = join((x ^ (x >> np.uint32(17))) * one, second)
+        x = (x ^ (x >> np.uint32(11))) * two
+        x = (x ^ (x >> np.uint32(15))) * three
     return x ^ (x >> np.uint32(14))
+
+
+def without(i):
+    """The multipliers, one of them dropped."""
+    return (*MULTIPLIERS[:i], 1, *MULTIPLIERS[i + 1 :])
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "philox4x32"])
@@ -74,8 +84,7 @@ def mixed(index, first, second):
 def test_mix32_is_what_it_says(shape, impl):
     key = jax.random.key(4, impl=impl)
     index = np.arange(np.prod(shape, dtype=int)).reshape(shape)
-    with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(noise.mix32(key, shape), mixed(index, *words(key)))
+    np.testing.assert_array_equal(noise.mix32(key, shape), mixed(index, *words(key)))
 
 
 def test_mix32_under_vmap_and_scan(key):
@@ -96,23 +105,36 @@ def test_mix32_has_no_word_twice_in_a_leaf(key):
     assert len(np.unique(noise.mix32(key, (2**20,)))) == 2**20
 
 
-def test_mix32_over_1e8_draws_is_uniform_and_serially_independent(key):
-    # 24 leaves of 2**22 words: cells of each byte, pairs of neighbours, and products at several lags.
-    size, leaves, lags = 2**22, 24, (1, 2, 64, 2000)
-    draw = jax.jit(noise.mix32, static_argnums=1)
-    cells, pairs, products = np.zeros((4, 256)), np.zeros(256), np.zeros(len(lags))
-    for leaf in jax.random.split(key, leaves):
-        x = np.asarray(draw(leaf, (size,)))
+def serial(leaves):
+    """Returns the p-values of the words' bytes and of pairs of neighbours, and z of products at several lags."""
+    lags = (1, 2, 64, 2000)
+    cells, pairs, products, n = np.zeros((4, 256)), np.zeros(256), np.zeros(len(lags)), 0
+    for x in leaves:
         cells += [np.bincount(byte, minlength=256) for byte in x.view(np.uint8).reshape(-1, 4).T]
         nibble = (x >> 28).astype(np.uint8)
         pairs += np.bincount(16 * nibble[:-1] + nibble[1:], minlength=256)
         u = x.astype(np.float32) * np.float32(2.0**-32) - np.float32(0.5)
         products += [np.dot(u[:-lag], u[lag:]) for lag in lags]
-    n = size * leaves
-    assert n > 1e8
-    for table in (*cells, pairs):
-        assert 1e-4 < stats.chisquare(table).pvalue < 1 - 1e-4
-    assert np.abs(products / (np.sqrt(n) / 12)).max() < 4.5  # a product of two has standard deviation 1/12
+        n += len(x)
+    p = np.array([stats.chisquare(table).pvalue for table in (*cells, pairs)])
+    return p, products / (np.sqrt(n) / 12)  # a product of two has standard deviation 1/12
+
+
+def test_mix32_over_1e8_draws_is_uniform_and_serially_independent(key):
+    size, leaves = 2**22, 24
+    assert size * leaves > 1e8
+    draw = jax.jit(noise.mix32, static_argnums=1)
+    p, z = serial(np.asarray(draw(leaf, (size,))) for leaf in jax.random.split(key, leaves))
+    assert (p > 1e-4).all() and (p < 1 - 1e-4).all()
+    assert np.abs(z).max() < 4.5
+
+
+@pytest.mark.parametrize("multipliers", [without(i) for i in range(3)], ids=["first", "second", "third"])
+def test_the_same_statistics_reject_mix32_without_a_multiplication(key, multipliers):
+    index = np.arange(2**22, dtype=np.uint32)
+    leaves = jax.random.split(key, 4)
+    p, z = serial(mixed(index, *words(leaf), multipliers) for leaf in leaves)
+    assert p.min() < 1e-9 or p.max() > 1 - 1e-9 or np.abs(z).max() > 6
 
 
 def related_keys(key):
@@ -132,36 +154,82 @@ def related_keys(key):
     }
 
 
-@pytest.mark.parametrize("name", related_keys(jax.random.key(0)))
-def test_mix32_of_related_keys_is_independent(key, name):
-    # Cells of both high nibbles, at the same index and one apart; and bit against bit.
-    one, other = (np.asarray(noise.mix32(k, (2**18,))) for k in related_keys(key)[name])
-    for x, y in ((one, other), (one[1:], other[:-1])):
-        table = np.bincount(16 * (x >> 28) + (y >> 28), minlength=256)
-        assert 1e-4 < stats.chisquare(table).pvalue
-    n = len(one)
+def dependence(one, other):
+    """Returns the p-values of both high nibbles, at the same index and one apart, and z of bit against bit."""
+    p = [
+        stats.chisquare(np.bincount(16 * (x >> 28) + (y >> 28), minlength=256)).pvalue
+        for x, y in ((one, other), (one[1:], other[:-1]))
+    ]
     bits = [
         ((x[:, None] >> np.arange(32, dtype=np.uint32)) & 1).astype(np.float32) - 0.5 for x in (one, other)
     ]
-    z = bits[0].T @ bits[1] * 4 / np.sqrt(n)
-    assert np.abs(z).max() < 5.2  # the largest of 1024 normal numbers
+    return min(p), np.abs(bits[0].T @ bits[1]).max() * 4 / np.sqrt(len(one))
+
+
+@pytest.mark.parametrize("name", related_keys(jax.random.key(0)))
+def test_mix32_of_related_keys_is_independent(key, name):
+    p, z = dependence(*(np.asarray(noise.mix32(k, (2**18,))) for k in related_keys(key)[name]))
+    assert p > 1e-4
+    assert z < 5.2  # the largest of 1024 normal numbers
+
+
+@pytest.mark.parametrize("neighbour", [(6, 8), (7, 8 + 2**31)])
+def test_the_same_statistics_reject_neighbouring_keys_taken_as_words(neighbour):
+    # Why `noise.words` draws them: the data of the keys itself would give related masks.
+    raw = (jnp.array(data, jnp.uint32) for data in ((7, 8), neighbour))
+    p, z = dependence(*(np.asarray(noise.mix32(w, (2**18,))) for w in raw))
+    assert p < 1e-9 or z > 8
+
+
+def shared(one, other):
+    """Returns the part of the words of one leaf that another has too, wherever."""
+    return len(np.intersect1d(one, other)) / len(one)
+
+
+@pytest.mark.parametrize("delta", [123456789, 0x3ADE68B1, 0x9E3779B9, 0xC0FFEE11])
+def test_no_pair_of_words_makes_two_leaves_windows_of_one_sequence(delta):
+    # Added, the second word could undo a difference of the first: that commutes with the multiplication.
+    index = np.arange(2**18, dtype=np.uint32)
+    first, second = 0x2545F491, 0x1B873593
+    moved, undone = (first + delta) % 2**32, delta * MULTIPLIERS[0] % 2**32
+    added = [
+        mixed(index, np.uint32(a), np.uint32(b), join=np.add)
+        for a, b in ((first, second), (moved, (second - undone) % 2**32))
+    ]
+    assert shared(*added) > 0.75
+
+    one = noise.mix32(jnp.array([first, second], jnp.uint32), index.shape)
+    for other in (second - undone, second + undone, second ^ undone, second ^ -undone, second):
+        two = noise.mix32(jnp.array([moved, other % 2**32], jnp.uint32), index.shape)
+        assert shared(one, two) < 5e-4  # 2**18 / 2**32 = 6e-5 by chance
+
+
+def worst_flip(scramble, part):
+    """Returns how far from 1/2 it is, at worst, that a bit of index or word flips a bit of the result."""
+    n = 2**16
+    random = np.random.default_rng(0)
+    given = {name: random.integers(0, 2**32, n, dtype=np.uint32) for name in ("index", "first", "second")}
+    given["index"] = np.arange(n, dtype=np.uint32)
+    before, worst = np.asarray(scramble(*given.values())), 0.0
+    for bit in range(32):
+        after = np.asarray(scramble(*(given | {part: given[part] ^ np.uint32(1 << bit)}).values()))
+        flips = (((before ^ after)[:, None] >> np.arange(32, dtype=np.uint32)) & 1).mean(0)
+        worst = max(worst, np.abs(flips - 0.5).max())
+    return worst
 
 
 @pytest.mark.parametrize("part", ["index", "first", "second"])
 def test_mix32_avalanche(part):
     # Each bit of the index and of both words of the key flips each bit of the result half the time.
-    n = 2**16
-    random = np.random.default_rng(0)
-    given = {name: random.integers(0, 2**32, n, dtype=np.uint32) for name in ("index", "first", "second")}
-    given["index"] = np.arange(n, dtype=np.uint32)
-    with np.errstate(over="ignore"):
-        before = mixed(*given.values())
-        for bit in range(32):
-            after = mixed(*(given | {part: given[part] ^ np.uint32(1 << bit)}).values())
-            flips = (((before ^ after)[:, None] >> np.arange(32, dtype=np.uint32)) & 1).mean(0)
-            # The high bits of the second word pass one multiplication less: 1% off, and they are never
-            # flipped alone, for both words are drawn.
-            np.testing.assert_allclose(flips, 0.5, atol=0.02 if part == "second" else 0.0105)
+    # The high bits of the second word pass one multiplication less: 1% off, and they are never
+    # flipped alone, for both words are drawn.
+    worst = worst_flip(jax.jit(noise.scramble), part)
+    assert worst < (0.02 if part == "second" else 0.0105)
+
+
+@pytest.mark.parametrize("multipliers", [without(i) for i in range(3)], ids=["first", "second", "third"])
+def test_the_avalanche_rejects_mix32_without_a_multiplication(multipliers):
+    assert worst_flip(lambda *given: mixed(*given, multipliers), "index") > 0.1
 
 
 def test_a_weight_is_kept_with_the_probability_of_its_logit(key):

@@ -124,7 +124,8 @@ def adjacency(weights: Weights) -> tuple[Any, Bool[np.ndarray, " neurons"]]:
     blocks: list[list[Any]] = [[None] * len(sizes) for _ in sizes]
     for i, w in enumerate(weights):
         blocks[i][i + 1], blocks[i + 1][i] = sparse.csr_array(w), sparse.csr_array(w.T)
-    return sparse.block_array(blocks, format="csr")[inside][:, inside], inside
+    matrix: Any = sparse.block_array(blocks, format="csr")
+    return matrix[inside][:, inside], inside
 
 
 def _ordered_paths(leaves: dict[str, Any], convolutions: bool) -> list[str]:

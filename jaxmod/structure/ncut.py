@@ -60,7 +60,9 @@ def n_cut(weights: graph.Weights, labels: Sequence[np.ndarray]) -> float:
                 raise ValueError(f"labels: a neuron of layer {layer} has weights and no label (-1).")
     k = 1 + max(int(label.max(initial=-1)) for label in labels)
     member = [(label[:, None] == np.arange(k)[None]).astype(float) for label in labels]
-    between = sum(a.T @ (w @ b) for a, w, b in zip(member[:-1], weights, member[1:], strict=True))
+    between = np.zeros((k, k))
+    for a, w, b in zip(member[:-1], weights, member[1:], strict=True):
+        between += a.T @ (w @ b)
     volume = between.sum(axis=0) + between.sum(axis=1)
     filled = volume > 0
     if not filled.any():

@@ -4,7 +4,7 @@ Filan et al. 2020, section 3.3. Each shuffle has random numbers of its own, so t
 any can be drawn again alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -107,7 +107,7 @@ def pooled(shuffles: Iterable[Float[np.ndarray, " shuffles"]]) -> tuple[float, f
     return float(mean), float(np.sqrt(np.mean(squares) - mean**2))
 
 
-def _prepared(weights: graph.Weights, kind: Kind):
+def _prepared(weights: graph.Weights, kind: Kind) -> Callable[[np.random.Generator], tuple[np.ndarray, ...]]:
     """Returns `draw(random) -> weights`: only the weights that are not zero have to be placed."""
     if kind not in get_args(Kind):
         raise ValueError(f"kind: {kind!r}, expected one of {', '.join(map(repr, get_args(Kind)))}.")

@@ -104,7 +104,7 @@ def _program(k: int, mesh: Mesh | None, one_by_one: bool) -> Callable[..., Any]:
 
     def share(weights: Any, uniforms: Any, start: Any) -> Any:
         if one_by_one:
-            return jax.lax.map(lambda graph: one(*graph, start), (weights, uniforms))
+            return jax.lax.map(lambda given: one(given[0], given[1], start), (weights, uniforms))
         return jax.vmap(one, in_axes=(0, 0, None))(weights, uniforms, start)
 
     return jax.jit(devices.each_share(share, mesh, (True, True, False)))

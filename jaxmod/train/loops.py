@@ -169,8 +169,9 @@ def fit(
         if end <= done:
             continue
         clock = time.perf_counter()
-        state, metrics = _compiled_chunk(program, length, state, runs, tasks, shared, np.int32(start))
-        metrics = devices.gather(metrics)
+        with memory.out_of_memory(program.axes):
+            state, metrics = _compiled_chunk(program, length, state, runs, tasks, shared, np.int32(start))
+            metrics = devices.gather(metrics)
         seconds = time.perf_counter() - clock
         _check_finite(metrics, names, start, end)
         for name, values in history.items():

@@ -1,14 +1,16 @@
 """How much memory a program needs, said before it is compiled.
 
 The traced program is walked in its order, counting the bytes of the arrays that are alive at once. What XLA
-fuses away and what it adds in copies about cancel: its own count, after compiling, is between half and twice
-this one. How the axes are run is in the program itself: a vmapped axis is in the shapes, a mapped one is a
-loop whose body counts once.
+fuses away and what it adds in copies about cancel where several samples are drawn; with one sample its own
+count, after compiling, is less than half of this one (`benchmarks/memory.py`). How the axes are run is in the
+program itself: a vmapped axis is in the shapes, a mapped one is a loop whose body counts once.
 """
 
+import contextlib
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ from jax.sharding import Mesh
 
 from jaxmod.train.axes import Axes
 
-__all__ = ["Memory", "check", "estimate"]
+__all__ = ["Memory", "check", "estimate", "out_of_memory"]
 
 
 class Memory(NamedTuple):
@@ -58,14 +60,30 @@ def check(program: core.ClosedJaxpr, axes: Axes, mesh: Mesh | None = None) -> st
             "Train fewer runs or tasks at a time, or on more devices."
         )
     if arguments + temporaries / 2 > limit:
-        modes = [f"{name}='map'" for name, mode in axes._asdict().items() if mode != "map"]
-        options = [f"axes=Axes({', '.join(modes)})"] * bool(modes) + ["a smaller batch_size or eval_examples"]
         warnings.warn(
             f"{line}; {_bytes(temporaries)} of it for what is alive at once within a step. If it does not "
-            f"fit, give {', '.join(options)}, or (for masks) a smaller num_samples.",
+            f"fit, {_options(axes)}.",
             stacklevel=2,
         )
     return line
+
+
+@contextlib.contextmanager
+def out_of_memory(axes: Axes) -> Iterator[None]:
+    """Turns XLA's word that a device is full into a MemoryError that says what to change."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        advice = f"Train fewer runs or tasks at a time, or {_options(axes)}."
+        raise MemoryError(f"the program does not fit. {advice} XLA said: {error}") from error
+
+
+def _options(axes: Axes) -> str:
+    modes = [f"{name}='map'" for name, mode in axes._asdict().items() if mode != "map"]
+    options = [f"axes=Axes({', '.join(modes)})"] * bool(modes) + ["a smaller batch_size or eval_examples"]
+    return f"give {', '.join(options)}, or (for masks) a smaller num_samples"
 
 
 def _most_alive(jaxpr: core.Jaxpr) -> int:

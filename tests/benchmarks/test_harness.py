@@ -18,3 +18,9 @@ def test_products_are_counted_as_often_as_they_run():
     batched = jax.make_jaxpr(jax.vmap(lambda x: x @ w))(jnp.ones((6, 7, 3))).jaxpr
     assert harness.product_flops(batched) == 6 * one
     assert harness.product_flops(jax.make_jaxpr(jnp.sin)(x).jaxpr) == 0
+    images, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 5))
+    layout = ("NHWC", "HWIO", "NHWC")
+    convolve = jax.make_jaxpr(
+        lambda x: jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+    )
+    assert harness.product_flops(convolve(images).jaxpr) == 2 * (2 * 8 * 8 * 5) * (3 * 3 * 3)

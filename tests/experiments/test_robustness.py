@@ -160,6 +160,8 @@ def test_steps_to_the_same_loss():
     # The first is down to 3 after 2 chunks; the second half-way through its second chunk.
     steps = robustness.relative_steps([slow, fast, never, at_once])
     np.testing.assert_allclose(np.concatenate(steps), [1.0, 1.5 / 2, 4 / 2, 1 / 2])
+    uneven = np.array([[4.0, 2.0, 3.0, 1.0, 1.0, 1.0]])  # down to its level of chunk 3 after chunk 2
+    np.testing.assert_allclose(robustness.relative_steps([uneven, uneven]), 1)
 
 
 def test_a_study_that_was_stopped_goes_on_to_the_same_results(tmp_path, monkeypatch):

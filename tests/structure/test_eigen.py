@@ -87,6 +87,6 @@ def test_the_half_with_fewer_neurons():
 
 
 def test_degrees_on_the_device():
-    weights = random_layers((9, 5, 4))
-    for here, there in zip(graph.degrees(weights), eigen.degrees(weights), strict=True):
+    weights = [jnp.asarray(w) for w in random_layers((9, 5, 4))]
+    for here, there in zip(graph.degrees(random_layers((9, 5, 4))), eigen.degrees(weights), strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-6)

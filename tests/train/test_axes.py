@@ -35,3 +35,13 @@ def test_resolution_keeps_what_is_given_and_refuses_other_words():
     assert resolve_axes(Axes(samples="vmap", tasks="unroll")) == Axes("vmap", "unroll", "map")
     with pytest.raises(ValueError, match="runs must be 'vmap', 'map' or 'unroll', got 'pmap'"):
         resolve_axes(Axes(runs="pmap"))
+
+
+@pytest.mark.parametrize(
+    ("backend", "default"),
+    [("cpu", Axes("unroll", "map", "map")), ("gpu", Axes("vmap", "vmap", "vmap"))],
+)
+def test_backend_decides_unless_told(monkeypatch, backend, default):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert resolve_axes(Axes()) == default
+    assert resolve_axes(Axes(samples="map")) == default._replace(samples="map")

@@ -161,3 +161,13 @@ def test_bytes_in_words():
     words = [memory._bytes(n) for n in (512, 51_000, 1.24e6, 16e9, 2e12)]
     assert words == ["1 kB", "51 kB", "1.2 MB", "16 GB", "2 TB"]
     assert np.all([len(w) < 8 for w in words])
+
+
+def test_a_device_that_is_full_says_what_to_change():
+    axes = Axes("vmap", "map", "vmap")
+    with pytest.raises(MemoryError, match="does not fit.*axes=Axes\\(samples='map', runs='map'\\).*num_samples"):
+        with memory.out_of_memory(axes):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        with memory.out_of_memory(axes):
+            raise jax.errors.JaxRuntimeError("INTERNAL: something else")
