@@ -32,6 +32,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.structure --shuffles=64 --rounds=3 --networks=10 --calibrated=0
 
 notebooks: $(INSTALLED)
 	$(BIN)/python notebooks/execute.py

@@ -74,9 +74,9 @@ def mixed(index, first, second, multipliers=MULTIPLIERS, join=np.bitwise_xor):
     return x ^ (x >> np.uint32(14))
 
 
-def without(i):
-    """The multipliers, one of them dropped."""
-    return (*MULTIPLIERS[:i], 1, *MULTIPLIERS[i + 1 :])
+def without(*dropped):
+    """The multipliers, some of them dropped."""
+    return tuple(1 if i in dropped else m for i, m in enumerate(MULTIPLIERS))
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "philox4x32"])
@@ -106,7 +106,7 @@ def test_mix32_has_no_word_twice_in_a_leaf(key):
 
 
 def serial(leaves):
-    """Returns the p-values of the words' bytes and of pairs of neighbours, and z of products at several lags."""
+    """Returns the p-values of the bytes and of pairs of neighbours, and z of products at several lags."""
     lags = (1, 2, 64, 2000)
     cells, pairs, products, n = np.zeros((4, 256)), np.zeros(256), np.zeros(len(lags)), 0
     for x in leaves:
@@ -129,12 +129,11 @@ def test_mix32_over_1e8_draws_is_uniform_and_serially_independent(key):
     assert np.abs(z).max() < 4.5
 
 
-@pytest.mark.parametrize("multipliers", [without(i) for i in range(3)], ids=["first", "second", "third"])
-def test_the_same_statistics_reject_mix32_without_a_multiplication(key, multipliers):
+@pytest.mark.parametrize("dropped", [(0,), (0, 2), (1, 2)])
+def test_the_same_statistics_reject_mix32_without_some_multiplications(key, dropped):
     index = np.arange(2**22, dtype=np.uint32)
-    leaves = jax.random.split(key, 4)
-    p, z = serial(mixed(index, *words(leaf), multipliers) for leaf in leaves)
-    assert p.min() < 1e-9 or p.max() > 1 - 1e-9 or np.abs(z).max() > 6
+    p, _ = serial(mixed(index, *words(leaf), without(*dropped)) for leaf in jax.random.split(key, 4))
+    assert p.min() < 1e-9
 
 
 def related_keys(key):
@@ -155,10 +154,10 @@ def related_keys(key):
 
 
 def dependence(one, other):
-    """Returns the p-values of both high nibbles, at the same index and one apart, and z of bit against bit."""
+    """Returns the least p-value of both high nibbles, together and one apart, and z of bit against bit."""
     p = [
         stats.chisquare(np.bincount(16 * (x >> 28) + (y >> 28), minlength=256)).pvalue
-        for x, y in ((one, other), (one[1:], other[:-1]))
+        for x, y in ((one, other), (one[1:], other[:-1]), (one[:-1], other[1:]))
     ]
     bits = [
         ((x[:, None] >> np.arange(32, dtype=np.uint32)) & 1).astype(np.float32) - 0.5 for x in (one, other)
@@ -227,9 +226,9 @@ def test_mix32_avalanche(part):
     assert worst < (0.02 if part == "second" else 0.0105)
 
 
-@pytest.mark.parametrize("multipliers", [without(i) for i in range(3)], ids=["first", "second", "third"])
-def test_the_avalanche_rejects_mix32_without_a_multiplication(multipliers):
-    assert worst_flip(lambda *given: mixed(*given, multipliers), "index") > 0.1
+@pytest.mark.parametrize(("part", "dropped"), [("second", (1,)), ("second", (2,)), ("index", (0, 2))])
+def test_the_avalanche_rejects_mix32_without_some_multiplications(part, dropped):
+    assert worst_flip(lambda *given: mixed(*given, without(*dropped)), part) > 0.1
 
 
 def test_a_weight_is_kept_with_the_probability_of_its_logit(key):

@@ -15,7 +15,6 @@ def test_rows_and_table(monkeypatch, capsys):
     for row in rows:
         # Two runs hold logits and Adam's moments, and share the weights.
         assert row["arguments_mb"] * 1e6 >= 4 * WEIGHTS * (2 * 3 + 1) - 1e4
-        print(row["temporaries_mb"], row["estimate_mb"], row["arguments_mb"])
         assert row["temporaries_mb"] > 0 and row["estimate_mb"] > 0
     assert head.startswith("network") and first.split()[:4] == ["tiny", "1", "2", "vmap"]
     assert second.split()[1] == "4"

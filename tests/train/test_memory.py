@@ -165,7 +165,8 @@ def test_bytes_in_words():
 
 def test_a_device_that_is_full_says_what_to_change():
     axes = Axes("vmap", "map", "vmap")
-    with pytest.raises(MemoryError, match="does not fit.*axes=Axes\\(samples='map', runs='map'\\).*num_samples"):
+    advice = "does not fit.*axes=Axes\\(samples='map', runs='map'\\).*num_samples"
+    with pytest.raises(MemoryError, match=advice):
         with memory.out_of_memory(axes):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):

@@ -40,7 +40,7 @@ def swap_or_not(seed, epoch, x, size, rounds=128):
     def scramble(x, first, second):
         x = (x + first) % 2**32
         x = (x ^ x >> 17) * 0xED5AD4BB % 2**32
-        x = (x + second) % 2**32
+        x = x ^ second
         x = (x ^ x >> 11) * 0xAC4C1B51 % 2**32
         x = (x ^ x >> 15) * 0x31848BAB % 2**32
         return x ^ x >> 14
