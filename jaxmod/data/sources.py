@@ -152,7 +152,7 @@ def _how_to_bring(name: str) -> str:
     return (
         f"Bring it by one of these commands:\n{listed}\n"
         f"or put {name}.npz ({', '.join(ARRAYS)}) into a folder DIR; "
-        "then give DIR as data_dir or set JAXMOD_DATA=DIR."
+        "then give --data_dir=DIR or set JAXMOD_DATA=DIR."
     )
 
 
