@@ -9,6 +9,9 @@ import jaxmod as jm
 from experiments import agreement as experiment
 from jaxmod import files
 
+# A layer of a tiny network may well be empty.
+pytestmark = pytest.mark.filterwarnings("ignore:.*keeps no weight")
+
 TINY = experiment.Config(
     conditions=("digits-dropout",),
     hidden=(16, 12),
