@@ -105,8 +105,9 @@ def agreement(
 
     The labels of the second are shuffled among the neurons of a layer that have both labels. So for all
     layers together, a shuffle keeps how often each label occurs in each layer: labels that merely follow
-    the layers have an AMI well above 0, and so do their shuffles. The AMI is 0 where one labeling has a
-    single group, or where all groups of both are single neurons: nothing can agree or disagree.
+    the layers have an AMI well above 0, and so do their shuffles. The AMI is 0, and p is 1,
+    where no neuron has both labels, where one labeling has a single group, or where all groups of both are
+    single neurons: nothing can agree or disagree.
 
     Args:
       first: one labeling.
@@ -115,8 +116,7 @@ def agreement(
       seed: of the shuffles.
 
     Raises:
-      ValueError: the layers differ, there are none, or a layer has no neuron with both labels; `shuffles` is
-        not positive.
+      ValueError: the layers differ, or there are none; `shuffles` is not positive.
     """
     sizes = [np.shape(x) for x in first]
     if not sizes or sizes != [np.shape(x) for x in second]:
@@ -126,12 +126,10 @@ def agreement(
         )
     if shuffles < 1:
         raise ValueError(f"shuffles: {shuffles}, expected at least one.")
-    groups = [1 + max(int(np.max(x, initial=-1)) for x in labels) for labels in (first, second)]
+    groups = [1 + max(int(np.max(x, initial=0)) for x in labels) for labels in (first, second)]
     layers = []
     for i, (a, b) in enumerate(zip(first, second, strict=True)):
         both = (a >= 0) & (b >= 0)
-        if not both.any():
-            raise ValueError(f"layer {i}: no neuron has a label in both, so there is nothing to compare.")
         many = np.repeat(b[both][None], 1 + shuffles, axis=0)
         many[1:] = ncut.stream(seed, i).permuted(many[1:], axis=1)
         layers.append(_count_pairs(a[both], many, *groups))
@@ -177,6 +175,8 @@ def _adjusted_mutual_information(
 
     rows, columns = counts[0].sum(axis=1), counts[0].sum(axis=0)
     n = counts[0].sum()
+    if n == 0:
+        return np.zeros(len(counts)), 0.0
     together = rows[:, None] * columns[None, :] / n
     ratio = np.where(counts > 0, counts / np.where(together > 0, together, 1)[None], 1.0)
     information = np.sum(counts / n * np.log(ratio), axis=(1, 2))

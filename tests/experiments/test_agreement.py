@@ -9,9 +9,6 @@ import jaxmod as jm
 from experiments import agreement as experiment
 from jaxmod import files
 
-# A layer of a tiny network may well be empty.
-pytestmark = pytest.mark.filterwarnings("ignore:.*keeps no weight")
-
 TINY = experiment.Config(
     conditions=("digits-dropout",),
     hidden=(16, 12),
@@ -20,7 +17,7 @@ TINY = experiment.Config(
     shuffles=19,
     seeds=2,
     mask_steps=4,
-    mask_learning_rate=1.0,
+    mask_learning_rate=0.6,
     batch_size=8,
     num_samples=1,
     chunk_steps=4,

@@ -182,7 +182,15 @@ def test_refusals_name_what_is_wrong():
         class_weights(control, [without[0][:2], *without[1:]])
     with pytest.raises(ValueError, match=r"\(3,\)"):
         agreement([np.zeros(3, int)], [np.zeros(4, int)])
-    with pytest.raises(ValueError, match="layer 1: no neuron"):
-        agreement([np.array([0]), np.array([-1])], [np.array([0]), np.array([0])])
     with pytest.raises(ValueError, match="shuffles: 0"):
         agreement([np.array([0])], [np.array([0])], shuffles=0)
+
+
+def test_labels_that_never_meet_agree_by_nothing():
+    nobody, some = np.full(5, -1), np.array([0, 1, -1, -1, 1])
+    for first, second in ((nobody, some), (nobody, nobody), (np.where(some < 0, 1, -1), some)):
+        alone, whole = agreement([first], [second], shuffles=9)
+        for found in (alone, whole):
+            assert (found.ami, found.p, found.neurons, found.at_most) == (0, 1, 0, 0)
+    meets, lone, both = agreement([some, nobody], [some, some], shuffles=9)
+    assert meets.ami == pytest.approx(1) and lone.neurons == 0 and both.neurons == 3
