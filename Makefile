@@ -27,10 +27,10 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.rng
-	$(BIN)/python -m benchmarks.mask_step $(BENCH_ARGS)
-	$(BIN)/python -m benchmarks.sweep
-	$(BIN)/python -m benchmarks.scaling
-	$(BIN)/python -m benchmarks.convolution
+	$(BIN)/python -m benchmarks.mask_step --rounds=3 $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.sweep --rounds=3
+	$(BIN)/python -m benchmarks.scaling --rounds=3
+	$(BIN)/python -m benchmarks.convolution --rounds=1
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.structure --shuffles=64 --rounds=3 --networks=10 --calibrated=0
 
