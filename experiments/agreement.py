@@ -83,9 +83,7 @@ PRESETS = {
 
 
 def validate(config: Config) -> None:
-    """Raises ValueError for values that cannot work, before any work."""
-    for name in config.conditions or ("",):
-        configs.check_choice("conditions", name, conditions.CONDITIONS)
+    """Raises ValueError for values that cannot work, or data that are not there, before any work."""
     configs.check_choice("noise", config.noise, ("mix32", "jax"))
     configs.check_positive(config, "hidden", "epochs", "seeds", "shuffles", "clip_norm", "temperature")
     if len(set(config.conditions)) < len(config.conditions):
@@ -94,6 +92,7 @@ def validate(config: Config) -> None:
         raise ValueError(f"k={config.k}: expected 2 clusters or more.")
     configs.mask_config(config)
     configs.make_estimator(config)
+    conditions.check_conditions("conditions", config.conditions)
 
 
 class Masked(NamedTuple):

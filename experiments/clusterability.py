@@ -87,10 +87,6 @@ DISTINCT = 32
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
-    if not config.conditions:
-        raise ValueError("conditions=: expected one or more.")
-    for name in config.conditions:
-        configs.check_choice("conditions", name, CONDITIONS)
     for kind in config.nulls or ("",):
         configs.check_choice("nulls", kind, get_args(Kind))
     configs.check_positive(config, "ks", "seeds", "hidden", "epochs", "learning_rate", "batch_size")
@@ -102,11 +98,7 @@ def validate(config: Config) -> None:
             raise ValueError(f"{name}={getattr(config, name)}: expected 0 or more.")
     if not 0.5 <= config.sparsity < 1:
         raise ValueError(f"sparsity={config.sparsity}: expected 0.5, where pruning starts, or more, below 1.")
-    for name in config.conditions:
-        try:
-            conditions.load(CONDITIONS[name])
-        except FileNotFoundError as error:
-            raise ValueError(str(error)) from error
+    conditions.check_conditions("conditions", config.conditions)
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:

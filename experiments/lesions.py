@@ -63,8 +63,7 @@ PRESETS = {
 
 
 def validate(config: Config) -> None:
-    """Raises ValueError for values that cannot work, before any work."""
-    configs.check_choice("condition", config.condition, CONDITIONS)
+    """Raises ValueError for values that cannot work, or data that are not there, before any work."""
     configs.check_choice("pairs", config.pairs, PAIRS)
     configs.check_positive(config, "hidden", "epochs", "seeds")
     if config.k < 2:
@@ -75,6 +74,7 @@ def validate(config: Config) -> None:
                 f"{field}={value}: expected {fewest} or more; with fewer no p is below 1/{fewest}, and no "
                 "sub-module important."
             )
+    conditions.check_conditions("condition", [config.condition])
 
 
 class Network(NamedTuple):

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from jaxmod.configs import check_choice
 from jaxmod.data.images import CLASSES, Images
 from jaxmod.data.variants import load_dataset
 from jaxmod.models.mlp import MLP
@@ -34,6 +36,7 @@ __all__ = [
     "Networks",
     "Training",
     "accuracy",
+    "check_conditions",
     "load",
     "make_model",
     "scale",
@@ -118,6 +121,17 @@ def load(condition: Condition, data_dir: str | os.PathLike[str] | None = None) -
     return images._replace(
         x_train=images.x_train[: condition.examples], y_train=images.y_train[: condition.examples]
     )
+
+
+def check_conditions(field: str, names: Sequence[str]) -> None:
+    """Raises ValueError unless the field of a config names conditions whose data are there and right."""
+    for name in names or ("",):
+        check_choice(field, name, CONDITIONS)
+    for name in names:
+        try:
+            load(CONDITIONS[name])
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from error
 
 
 def make_model(condition: Condition, training: Training) -> MLP:

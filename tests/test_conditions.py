@@ -8,6 +8,7 @@ import pytest
 from jaxmod import conditions
 from jaxmod.conditions import CONDITIONS, Training
 from jaxmod.data.images import Images
+from jaxmod.train.dense import Trained
 
 SMALL = Training(hidden=(6, 5), epochs=0.5, batch_size=8)
 
@@ -63,14 +64,7 @@ def test_steps_are_those_of_the_paper(monkeypatch):
         asked.append(config)
         if len(asked) == 2:
             raise Stop
-        return _trained()
-
-    def _trained():
-        class Trained:
-            params = {"layer": {"kernel": np.ones((1, 2, 2))}}
-            history = {"accuracy": np.ones((1, 20))}
-
-        return Trained
+        return Trained({}, None, {"accuracy": np.ones((1, 20))})
 
     monkeypatch.setattr(conditions, "train_network", train_network)
     sparsities = []

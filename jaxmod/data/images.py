@@ -7,6 +7,7 @@ that differs. `sources` says where the files are looked for.
 import hashlib
 import os
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Int32, Shaped, UInt8
 
 from jaxmod.data import sources
 
-__all__ = ["CLASSES", "IMAGES", "Images", "load_images"]
+__all__ = ["CLASSES", "IMAGES", "Images", "generate", "load_images"]
 
 IMAGES = ("digits", "mnist", "fashion_mnist", "cifar10")
 """What `load_images` can load."""
@@ -59,6 +60,29 @@ class Images(NamedTuple):
     y_test: Int32[np.ndarray, " test"]
     source: str
     """What they are, where they came from, and whether they differ from the original: for reports."""
+
+
+def generate(
+    name: str,
+    draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]],
+    sizes: tuple[int, int],
+    seed: tuple[int, int],
+) -> Images:
+    """Returns a data set that is drawn, not loaded; each split has random numbers of its own.
+
+    Args:
+      name: of the data set.
+      draw: `draw(random, size) -> (images, labels)`.
+      sizes: of the training and the test split.
+      seed: what the user gives, and a number that tells this data set from others.
+
+    Raises:
+      ValueError: a size is not positive.
+    """
+    if min(sizes) < 1:
+        raise ValueError(f"num_train and num_test must be at least 1, got {sizes[0]} and {sizes[1]}.")
+    train, test = (draw(np.random.default_rng([*seed, split]), size) for split, size in enumerate(sizes))
+    return Images(*train, *test, source=f"{name}, generated with seed {seed[0]}")
 
 
 def load_images(name: str, data_dir: str | os.PathLike[str] | None = None) -> Images:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from jaxmod.data.images import CLASSES, Images
+from jaxmod.data.images import CLASSES, Images, generate
 
 __all__ = ["lines"]
 
@@ -25,11 +25,7 @@ def lines(num_train: int = 60_000, num_test: int = 10_000, seed: int = 42) -> Im
     Raises:
       ValueError: a number is not positive.
     """
-    if min(num_train, num_test) < 1:
-        raise ValueError(f"num_train and num_test must be at least 1, got {num_train} and {num_test}.")
-    train = _draw(np.random.default_rng([seed, _STREAM, 0]), num_train)
-    test = _draw(np.random.default_rng([seed, _STREAM, 1]), num_test)
-    return Images(*train, *test, source=f"lines, generated with seed {seed}")
+    return generate("lines", _draw, (num_train, num_test), (seed, _STREAM))
 
 
 def _draw(

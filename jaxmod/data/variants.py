@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from jaxmod.data.grey import grey_28
-from jaxmod.data.images import CLASSES, IMAGES, Images, load_images
+from jaxmod.data.images import CLASSES, IMAGES, Images, generate, load_images
 from jaxmod.data.lines import lines
 
 __all__ = ["DATASETS", "load_dataset", "mixture", "random_images"]
@@ -68,11 +68,7 @@ def random_images(num_train: int = 60_000, num_test: int = 10_000, seed: int = 4
     Raises:
       ValueError: a number is not positive.
     """
-    if min(num_train, num_test) < 1:
-        raise ValueError(f"num_train and num_test must be at least 1, got {num_train} and {num_test}.")
-    train = _draw_random(np.random.default_rng([seed, _RANDOM, 0]), num_train)
-    test = _draw_random(np.random.default_rng([seed, _RANDOM, 1]), num_test)
-    return Images(*train, *test, source=f"random, generated with seed {seed}")
+    return generate("random", _draw_random, (num_train, num_test), (seed, _RANDOM))
 
 
 def mixture(first: Images, second: Images, separate: bool, seed: int = 42) -> Images:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxmod as jm
-from experiments import clusterability
+from experiments import agreement, clusterability, lesions
 from jaxmod import conditions, figures, pages, reports
 from jaxmod.structure import published
 
@@ -139,7 +139,7 @@ def test_presets_are_valid(preset, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"conditions": ()}, "conditions=: expected one or more"),
+        ({"conditions": ()}, "conditions='': expected one of"),
         ({"conditions": ("mnits",)}, "conditions='mnits': expected one of mnist,"),
         ({"nulls": ("layers",)}, "nulls='layers': expected one of layer,"),
         ({"nulls": ()}, "nulls=''"),
@@ -155,12 +155,18 @@ def test_impossible_values_are_named(changes, message):
         clusterability.validate(dataclasses.replace(TINY, **changes))
 
 
-def test_data_that_are_not_there_are_missed_before_any_work(monkeypatch, tmp_path):
-    monkeypatch.setenv("JAXMOD_DATA", str(tmp_path))
+@pytest.mark.parametrize(
+    ("experiment", "field"),
+    [(clusterability, "conditions"), (agreement, "conditions"), (lesions, "condition")],
+)
+def test_data_that_are_not_there_are_missed_before_any_work(experiment, field, monkeypatch, tmp_path):
     monkeypatch.setattr("jaxmod.data.sources.read_tfds", lambda *_, **__: None)
-    config = dataclasses.replace(TINY, conditions=("mnist",))
-    with pytest.raises(ValueError, match="mnist"):
-        clusterability.validate(config)
+    given = "mnist" if field == "condition" else ("mnist",)
+    config = dataclasses.replace(experiment.PRESETS["quick"], **{field: given})
+    for folder, message in ((tmp_path, "mnist is not on this computer"), (tmp_path / "no", "not a folder")):
+        monkeypatch.setenv("JAXMOD_DATA", str(folder))
+        with pytest.raises(ValueError, match=message):
+            experiment.validate(config)
 
 
 def test_statements_are_judged_by_the_conditions_at_hand():

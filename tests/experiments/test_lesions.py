@@ -8,7 +8,7 @@ import pytest
 
 import jaxmod as jm
 from experiments import lesions
-from jaxmod import files, reports
+from jaxmod import conditions, files, reports
 from jaxmod.figures import draw_all
 from jaxmod.structure.importance import Double
 
@@ -96,5 +96,6 @@ def test_impossible_values_are_refused_before_any_work(values, message):
 
 
 @pytest.mark.parametrize("preset", lesions.PRESETS)
-def test_presets_are_possible(preset):
+def test_presets_are_possible(preset, monkeypatch):
+    monkeypatch.setattr(conditions, "load", lambda condition: None)
     lesions.validate(lesions.PRESETS[preset])
