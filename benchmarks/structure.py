@@ -11,7 +11,6 @@ what they should be.
 """
 
 import itertools
-import os
 import resource
 import statistics
 import sys
@@ -19,13 +18,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
 from benchmarks import harness
 from jaxmod.structure import Clustering, cluster_many, cluster_shuffles
 from jaxmod.structure.ncut import Method
+from jaxmod.train import devices
 
 SIZES = (784, 256, 256, 256, 256, 10)
 K = 4
@@ -198,5 +197,5 @@ def main(argv: Sequence[str] | None = None, sizes: Sequence[int] = SIZES) -> Non
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # one device for each core
+    devices.one_for_each_core()
     main()

@@ -23,6 +23,7 @@ from ml_collections import config_flags
 
 from jaxmod import hosts, reports
 from jaxmod.configs import KEY_IMPL, check_choice
+from jaxmod.train import devices
 from jaxmod.types import Estimator
 from jaxmod.workdir import Workdir
 
@@ -68,6 +69,7 @@ def main(
     if {"-h", "-help", "--help"} & set(arguments):
         print(_usage(name, presets, run))
         return
+    devices.one_for_each_core()
     with _sentences(name, ValueError):
         command = parse(name, presets, arguments)
         if command.data_dir is not None:

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxmod import trees
+from jaxmod import topk, trees
 from jaxmod.types import BinaryMask, Params, Where
 
 __all__ = ["PrunedState", "Sparsity", "magnitude_mask", "polynomial_sparsity", "pruned"]
@@ -81,26 +81,10 @@ def magnitude_mask(params: Params, sparsity: ArrayLike, where: Where = trees.DEF
         if not chosen:
             return None
         keep = jnp.round(weights.size * (1 - jnp.asarray(sparsity, jnp.float32)))
-        return _largest(weights, keep.astype(jnp.int32))
+        order = topk.ordered(jnp.abs(weights))
+        return order >= topk.kth_largest(order, keep)
 
     return jax.tree.map(mask, params, trees.select(params, where))
-
-
-def _largest(weights: Float[Array, "..."], keep: Int[Array, ""]) -> Bool[Array, "..."]:
-    """Returns where `|w|` is at least its `keep`-th largest value, found without a sort.
-
-    The bits of floats that are not negative, read as an integer, have the order of the floats. So the
-    threshold is built bit by bit from the highest on: a bit is set if still `keep` weights reach it.
-    """
-    bits = lax.bitcast_convert_type(jnp.abs(weights).astype(jnp.float32), jnp.int32)
-    # Counts are exact in float32 below 2**24, and the sum is half as dear as that of integers on a CPU.
-    counts = jnp.float32 if bits.size < 2**24 else jnp.int32
-
-    def set_bit(i: Array, threshold: Array) -> Array:
-        higher = threshold | (1 << (30 - i))
-        return jnp.where(jnp.sum(bits >= higher, dtype=counts) >= keep, higher, threshold)
-
-    return bits >= lax.fori_loop(0, 31, set_bit, jnp.int32(0))
 
 
 class PrunedState(NamedTuple):

@@ -1,8 +1,9 @@
 """Spectral clustering of many graphs of one shape, in one compiled program.
 
 Graphs come and go in chunks: while the devices cluster one chunk, the host prepares the next. Each device
-takes its share of a chunk. JAX has one device for all cores of a CPU unless it is told otherwise, and
-most of this work fits one core: `jax.config.update("jax_num_cpu_devices", 2)` before anything else makes two.
+takes its share of a chunk. JAX has one device for all cores of a CPU unless it is told otherwise, as the
+experiments do, and most of this work fits one core: `jax.config.update("jax_num_cpu_devices", 2)` before
+anything else makes two.
 """
 
 import collections

@@ -5,6 +5,8 @@ its share of the runs, so the compiled program has no collectives. With several 
 what is computed from the trained arrays is local again, the same on every host.
 """
 
+import contextlib
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +18,32 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import PyTree
 
-__all__ = ["each_share", "gather", "local", "on_several_hosts", "own_parts", "place", "put", "runs_mesh"]
+__all__ = [
+    "each_share",
+    "gather",
+    "local",
+    "on_several_hosts",
+    "one_for_each_core",
+    "own_parts",
+    "place",
+    "put",
+    "runs_mesh",
+]
+
+
+def one_for_each_core() -> None:
+    """Makes JAX see a device for each core of the CPU that this process may use.
+
+    Runs that share them train more quickly, and graphs are clustered at as many times the speed. To be called
+    before anything else uses JAX, and without effect after that, or where JAX has been told how many by
+    JAX_NUM_CPU_DEVICES or XLA_FLAGS.
+    """
+    told = jax.config.jax_num_cpu_devices > 0  # pyright: ignore[reportAttributeAccessIssue]
+    if told or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with contextlib.suppress(RuntimeError):  # JAX has its devices already
+        jax.config.update("jax_num_cpu_devices", cores or 1)
 
 
 def runs_mesh(runs: int) -> Mesh | None:

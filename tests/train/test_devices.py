@@ -1,6 +1,9 @@
 """Runs on the two simulated devices of the test process; eight, and two hosts, are in `test_spread.py`."""
 
 import contextlib
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -96,3 +99,26 @@ def test_collectives_would_be_seen():
     x = devices.place(jnp.arange(4.0), devices.runs_mesh(4), split=True)
     text = jax.jit(jnp.sum).lower(x).compile().as_text() or ""
     assert any(name in text for name in COLLECTIVES)
+
+
+def test_a_device_for_each_core_in_a_fresh_process():
+    source = (
+        "from jaxmod.train import devices; devices.one_for_each_core(); import jax; print(jax.device_count())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
+    def counted(**more: str) -> int:
+        run = subprocess.run(
+            [sys.executable, "-c", source], env=environment | more, capture_output=True, text=True, check=True
+        )
+        return int(run.stdout)
+
+    assert counted() == len(os.sched_getaffinity(0))
+    assert counted(JAX_NUM_CPU_DEVICES="5") == 5
+    assert counted(XLA_FLAGS="--xla_force_host_platform_device_count=3") == 3
+
+
+def test_devices_that_are_there_stay():
+    before = jax.devices()
+    devices.one_for_each_core()
+    assert jax.devices() == before
