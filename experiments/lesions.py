@@ -66,15 +66,15 @@ def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
     configs.check_choice("pairs", config.pairs, PAIRS)
     configs.check_positive(config, "hidden", "epochs", "seeds")
-    if config.k < 2:
-        raise ValueError(f"k={config.k}: expected 2 clusters or more.")
     for field, fewest in (("controls", 100), ("double_controls", 50)):
         if (value := getattr(config, field)) < fewest:
             raise ValueError(
                 f"{field}={value}: expected {fewest} or more; with fewer no p is below 1/{fewest}, and no "
                 "sub-module important."
             )
-    conditions.check_conditions("condition", [config.condition])
+    training = conditions.Training(hidden=config.hidden, epochs=config.epochs)
+    conditions.check_clusters("k", config.k, [config.condition], config.hidden)
+    conditions.check_conditions("condition", [config.condition], training)
 
 
 class Network(NamedTuple):
@@ -123,7 +123,8 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         "question": "Which sub-modules does a network need, and which of them work only together?",
         "notes": [
             f"Accuracy is that on the {len(y_test)} test images, as in the paper. The p of a double "
-            "lesion counts controls of equal harm; that of a single one does not, as in the paper's code."
+            "lesion counts controls of equal harm; that of a single one does not, as in the paper's code.",
+            *conditions.data_notes({config.condition: images.source}),
         ],
         "runs": config.seeds,
         "model": config.condition,
@@ -250,9 +251,9 @@ def double_table(study: Mapping[str, Any], end: str) -> dict[str, Any]:
 def checks(studies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns what the paper's network shows beside ours; each must hold for every network."""
     important = [[s for s in study["single"] if s["kind"] == "important"] for study in studies]
-    worst = [max(study["single"], key=lambda s: s["drop"]) for study in studies]
+    worst = [max(study["single"], key=lambda s: s["drop"]) for study in studies if study["single"]]
     layers = [{s["name"].split("-")[0] for s in some} for some in important]
-    deepest = max(s["name"].split("-")[0] for study in studies for s in study["single"])
+    deepest = max((int(s["name"].split("-")[0]) for study in studies for s in study["single"]), default=1)
     # A control of a whole layer is the lesion itself.
     free = [s for study in studies for s in study["single"] if s["kind"] != "complete"]
     random = [100 * s["random_mean"] for s in free]
@@ -272,20 +273,20 @@ def checks(studies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         check(
             "the one that does the most harm lies in the first layer",
             "1-3, -18.7 points",
-            "; ".join(f"{s['name']}, {-100 * s['drop']:.1f} points" for s in worst),
-            all(s["name"].startswith("1-") for s in worst),
+            "; ".join(f"{s['name']}, {-100 * s['drop']:.1f} points" for s in worst) or "there is none",
+            bool(worst) and all(s["name"].startswith("1-") for s in worst),
         ),
         check(
             "every hidden layer has important ones",
             "yes",
             "; ".join(f"in layers {', '.join(sorted(some))}" if some else "none" for some in layers),
-            all(len(some) == int(deepest) for some in layers),
+            all(len(some) == deepest for some in layers),
         ),
         check(
             "as many random neurons do a small part of the harm of important sub-modules",
             "5% in all; at most 0.8 points in the mean",
-            f"{share:.0%} in all; at most {max(random):.1f} points in the mean",
-            share < 0.25,
+            f"{share:.0%} in all; at most {max(random, default=0.0):.1f} points in the mean",
+            bool(random) and share < 0.25,
         ),
         check(
             "important ones do far more harm than random neurons",

@@ -60,7 +60,8 @@ def main(
       name: of the experiment.
       presets: name -> config, dataclasses of one type; the first is the default.
       run: `run(config, workdir, progress) -> results`.
-      check: raises ValueError for a config that cannot work.
+      check: raises ValueError for a config that cannot work, or data that are not there; not called for
+        a finished run.
       argv: default: the process's arguments.
       estimator: `config -> estimator` of the masks. Its name is recorded in `config.json`, as is the
         generator of the keys: both decide the results.
@@ -79,7 +80,8 @@ def main(
                 hosts.initialize()
             except RuntimeError as error:  # of JAX: the other hosts cannot be reached
                 raise ValueError(f"--distributed: {error}") from error
-        if check is not None:
+        # A finished run is shown whether its data are still there or not; another config is refused below.
+        if check is not None and not (command.workdir / "results.json").exists():
             check(command.config)
     with warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.showwarning = _show_warning

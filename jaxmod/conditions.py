@@ -2,14 +2,13 @@
 
 Facts and defaults are those of the paper, and where it is silent of its code: Adam with rate 1e-3 and eps
 1e-7, batches of 128, every example once an epoch, 20 epochs without pruning, then 20 with a fresh Adam while
-the sparsity of every layer's kernel rises from 0.5 to 0.9.
+the sparsity of every layer's kernel rises from 0.5 to 0.9. An epoch counts ceil(examples / 128) steps.
 """
 
 import dataclasses
 import functools
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,10 +35,14 @@ __all__ = [
     "Networks",
     "Training",
     "accuracy",
+    "check_clusters",
     "check_conditions",
+    "data_notes",
     "load",
     "make_model",
+    "num_pixels",
     "scale",
+    "schedule",
     "train_networks",
 ]
 
@@ -111,27 +114,79 @@ class Networks(NamedTuple):
     """By phase, `[runs]`: on the training examples during the last twentieth, dropout active."""
 
 
-def load(condition: Condition, data_dir: str | os.PathLike[str] | None = None) -> Images:
+def load(condition: Condition) -> Images:
     """Returns the images of a condition, its training examples alone.
 
     Raises:
       FileNotFoundError or ValueError: as `load_dataset`.
     """
-    images = load_dataset(condition.dataset, data_dir)
+    images = load_dataset(condition.dataset)
     return images._replace(
         x_train=images.x_train[: condition.examples], y_train=images.y_train[: condition.examples]
     )
 
 
-def check_conditions(field: str, names: Sequence[str]) -> None:
-    """Raises ValueError unless the field of a config names conditions whose data are there and right."""
+def data_notes(sources: Mapping[str, str]) -> list[str]:
+    """Returns for the notes of results what the data of each condition are, from their `Images.source`."""
+    return [f"Data of {name}: {source}." for name, source in sources.items()]
+
+
+def num_pixels(condition: Condition) -> int:
+    """Returns the inputs of a condition's networks: `load_dataset` has all images but the digits in 28x28."""
+    return 8 * 8 if condition.dataset == "digits" else 28 * 28
+
+
+def check_conditions(field: str, names: Sequence[str], training: Training = Training()) -> None:
+    """Raises ValueError unless the field of a config names conditions, each once, that can be trained.
+
+    Their data must be there and right, and the steps few enough to be counted.
+    """
     for name in names or ("",):
         check_choice(field, name, CONDITIONS)
-    for name in names:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{field}={','.join(names)}: expected each of them once.")
+    by_data: dict[tuple[str, int | None], list[Condition]] = {}
+    for condition in (CONDITIONS[name] for name in names):
+        by_data.setdefault((condition.dataset, condition.examples), []).append(condition)
+    for some in by_data.values():
         try:
-            load(CONDITIONS[name])
-        except FileNotFoundError as error:
+            examples = len(load(some[0]).x_train)
+        except OSError as error:
             raise ValueError(str(error)) from error
+        for condition in some:
+            try:
+                schedule(condition, examples, training)
+            except ValueError as error:
+                raise ValueError(f"epochs={training.epochs}: {error}") from error
+
+
+def check_clusters(field: str, k: int, names: Sequence[str], hidden: Sequence[int]) -> None:
+    """Raises ValueError unless the networks of all conditions have more neurons than there are clusters.
+
+    Needs no data. Unknown names are for `check_conditions` to refuse.
+    """
+    for name in (name for name in names if name in CONDITIONS):
+        neurons = num_pixels(CONDITIONS[name]) + sum(hidden) + CLASSES
+        if not 2 <= k < neurons:
+            raise ValueError(
+                f"{field}={k}: expected 2 clusters or more, and fewer than the {neurons} neurons of {name}."
+            )
+
+
+def schedule(condition: Condition, examples: int, training: Training) -> list[DenseConfig]:
+    """Returns how each phase is trained: 9380 steps on the 60,000 examples of MNIST, as in the paper.
+
+    About twenty chunks of equal length, of one epoch each as a rule; the last may be shorter.
+
+    Raises:
+      ValueError: more steps than can be counted.
+    """
+    found = []
+    for epochs in condition.epochs:
+        steps = max(1, round(training.epochs * epochs * math.ceil(examples / training.batch_size)))
+        chunk_steps = math.ceil(steps / _CHUNKS)
+        found.append(DenseConfig(steps, training.batch_size, order=condition.order, chunk_steps=chunk_steps))
+    return found
 
 
 def make_model(condition: Condition, training: Training) -> MLP:
@@ -169,23 +224,21 @@ def train_networks(
     model: Any = make_model(condition, training)
     loss, init = _functions(model, images.x_train.shape[1:])
     examples = {"image": images.x_train, "label": images.y_train}
-    epoch = len(images.x_train) / training.batch_size
     params, start, running = {}, init, {}
-    for phase, epochs in zip(PHASES, condition.epochs, strict=True):
-        # Twenty chunks of equal length, of one epoch each as a rule: 9380 steps on MNIST, as in the paper.
-        chunk_steps = max(1, math.ceil(training.epochs * epochs * epoch / _CHUNKS))
-        steps = _CHUNKS * chunk_steps
+    for phase, config in zip(PHASES, schedule(condition, len(images.x_train), training), strict=True):
         adam = optax.adam(training.learning_rate, eps=1e-7)  # Keras' eps
         if phase == "pruned":
             adam = pruned(
-                adam, polynomial_sparsity(steps=steps, end=training.sparsity), every=training.prune_every
+                adam,
+                polynomial_sparsity(steps=config.steps, end=training.sparsity),
+                every=training.prune_every,
             )
         trained = train_network(
             loss,
             start,
             examples,
             keys=jax.vmap(functools.partial(jax.random.fold_in, data=PHASES.index(phase)))(keys),
-            config=DenseConfig(steps, training.batch_size, order=condition.order, chunk_steps=chunk_steps),
+            config=config,
             optimizer=adam,
             workdir=workdir.stage(f"{name}, {phase}") if workdir else None,
             progress=progress,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -23,32 +24,29 @@ Sparsity = Callable[[Int[Array, ""]], Float[Array, ""]]
 """`sparsity(step)`: the part of the weights that is zero, a number in [0, 1]."""
 
 
-def polynomial_sparsity(*, steps: int, start: float = 0.5, end: float = 0.9, power: float = 3.0) -> Sparsity:
-    """Returns `s(t) = end + (start - end) (1 - t / steps)^power`, and `end` from then on.
+def polynomial_sparsity(*, steps: int, start: float = 0.5, end: float = 0.9) -> Sparsity:
+    """Returns `s(t) = end + (start - end) (1 - t / steps)^3`, and `end` from then on.
 
     The defaults are those of Filan et al. 2020. Equal arguments give the same function.
 
     Raises:
-      ValueError: no step, a sparsity outside [0, 1), or a power that is not positive.
+      ValueError: `steps` is no positive integer, or a sparsity outside [0, 1).
 
     >>> sparsity = polynomial_sparsity(steps=100)
     >>> [round(float(sparsity(t)), 3) for t in (0, 50, 100, 200)]
     [0.5, 0.85, 0.9, 0.9]
     """
-    if steps < 1:
-        raise ValueError(f"polynomial_sparsity: steps must be at least 1, got {steps}.")
+    _check_positive_integer("polynomial_sparsity: steps", steps)
     for name, value in (("start", start), ("end", end)):
         if not 0 <= value < 1:
             raise ValueError(f"polynomial_sparsity: {name} must be in [0, 1), got {value}.")
-    if not power > 0:
-        raise ValueError(f"polynomial_sparsity: power must be positive, got {power}.")
-    return _polynomial_sparsity(int(steps), float(start), float(end), float(power))
+    return _polynomial_sparsity(int(steps), float(start), float(end))
 
 
 @functools.cache
-def _polynomial_sparsity(steps: int, start: float, end: float, power: float) -> Sparsity:
+def _polynomial_sparsity(steps: int, start: float, end: float) -> Sparsity:
     def sparsity(step: Int[Array, ""]) -> Float[Array, ""]:
-        left = (1 - jnp.minimum(jnp.asarray(step, jnp.float32) / steps, 1)) ** power
+        left = (1 - jnp.minimum(jnp.asarray(step, jnp.float32) / steps, 1)) ** 3.0
         return left * start + (1 - left) * end  # exact at both ends
 
     return sparsity
@@ -116,10 +114,9 @@ def pruned(
         all of them: only then is the work left out in between.
 
     Raises:
-      ValueError: `every` is not positive; from `update`: no params.
+      ValueError: `every` is no positive integer; from `update`: no params.
     """
-    if every < 1:
-        raise ValueError(f"pruned: every must be a positive number of steps, got {every}.")
+    _check_positive_integer("pruned: every", every)
     tx = optax.with_extra_args_support(optimizer)
 
     def init_fn(params: Params) -> PrunedState:
@@ -145,3 +142,8 @@ def pruned(
         return updates, PrunedState(inner, mask)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore[reportArgumentType]
+
+
+def _check_positive_integer(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")

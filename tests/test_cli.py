@@ -210,6 +210,20 @@ def test_a_workdir_of_another_config_is_refused(capsys, tmp_path):
     assert "seeds: 1 there, 3 here" in err and "Traceback" not in err
 
 
+def test_a_finished_run_is_shown_without_its_data_but_none_is_begun(capsys, tmp_path):
+    def missing(config):
+        raise ValueError("mnist is not on this computer")
+
+    folder = tmp_path / "run"
+    assert refusal(capsys, f"--workdir={folder}", check=missing) == "mnist is not on this computer"
+    assert not folder.exists()
+    cli.main("fake", PRESETS, Runs(), check, [f"--workdir={folder}"])
+    capsys.readouterr()
+    run = Runs()
+    cli.main("fake", PRESETS, run, missing, [f"--workdir={folder}"])
+    assert run.configs == [] and "This run is finished" in capsys.readouterr().out
+
+
 def test_the_estimator_is_recorded_and_another_one_is_refused(capsys, tmp_path):
     def estimator(config):
         return jm.gumbel_sigmoid(temperature=1e4 * config.beta)

@@ -1,5 +1,7 @@
 """The networks of Filan et al. 2020, on images of four pixels."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,6 +82,58 @@ def test_steps_are_those_of_the_paper(monkeypatch):
         assert tuple(config.steps for config in asked) == steps
         assert all((config.order, config.batch_size) == ("epochs", 128) for config in asked)
         assert sparsities.pop() == {"steps": steps[1], "end": 0.9}  # it rises over the whole second phase
+
+
+@pytest.mark.parametrize(
+    ("name", "examples", "steps"),
+    [
+        ("mnist", 60_000, (469 * 20, 469 * 20)),
+        ("cifar10-dropout", 50_000, (391 * 100, 391 * 40)),
+        ("memorization", 3_000, (24 * 100, 24 * 100)),
+        ("kilo-epoch", 60_000, (469 * 1000, 469 * 20)),
+        ("mnist-cifar10-sep", 55_000, (430 * 30, 430 * 40)),
+    ],
+)
+def test_an_epoch_has_as_many_steps_as_batches_with_the_last_one(name, examples, steps):
+    found = conditions.schedule(CONDITIONS[name], examples, Training())
+    assert tuple(config.steps for config in found) == steps
+    assert all(config.chunk_steps == -(-config.steps // 20) for config in found)
+    short = conditions.schedule(CONDITIONS[name], examples, Training(epochs=1e-6))
+    assert all((config.steps, config.chunk_steps) == (1, 1) for config in short)
+
+
+def test_what_cannot_be_trained_is_refused_and_each_data_set_loaded_once(monkeypatch):
+    loaded = []
+
+    def load(condition):
+        loaded.append(condition.dataset)
+        return types.SimpleNamespace(x_train=range(60_000))
+
+    monkeypatch.setattr(conditions, "load", load)
+    conditions.check_conditions("conditions", ("mnist", "mnist-dropout", "lines", "random", "kilo-epoch"))
+    assert loaded == ["mnist", "lines", "random"]
+    with pytest.raises(ValueError, match="conditions=mnist,mnist: expected each of them once"):
+        conditions.check_conditions("conditions", ("mnist", "mnist"))
+    with pytest.raises(ValueError, match=r"^epochs=1000000: .*steps=9380000000 of batch_size=128"):
+        conditions.check_conditions("conditions", ("mnist",), Training(epochs=1_000_000))
+
+
+def test_data_that_cannot_be_read_are_one_sentence(monkeypatch):
+    def load(condition):
+        raise PermissionError("no permission")
+
+    monkeypatch.setattr(conditions, "load", load)
+    with pytest.raises(ValueError, match="no permission"):
+        conditions.check_conditions("conditions", ("mnist",))
+
+
+def test_more_clusters_than_neurons_are_refused():
+    conditions.check_clusters("k", 64 + 9 + 10 - 1, ["digits"], (5, 4))
+    with pytest.raises(ValueError, match="k=83: expected 2 .* fewer than the 83 neurons of digits"):
+        conditions.check_clusters("k", 83, ["mnist", "digits"], (5, 4))
+    for name in ("digits", "random"):
+        images = conditions.load(CONDITIONS[name])
+        assert conditions.num_pixels(CONDITIONS[name]) == np.prod(images.x_train.shape[1:])
 
 
 def test_accuracy_is_that_of_each_network_by_hand(images, keys):

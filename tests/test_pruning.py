@@ -106,13 +106,14 @@ def test_the_schedule_of_the_paper():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: polynomial_sparsity(steps=0), "steps must be at least 1, got 0"),
+        (lambda: polynomial_sparsity(steps=0), "steps must be a positive integer, got 0"),
+        (lambda: polynomial_sparsity(steps=2.5), "steps must be a positive integer, got 2.5"),
         (lambda: polynomial_sparsity(steps=5, end=1.0), r"end must be in [0, 1), got 1.0"),
         (lambda: polynomial_sparsity(steps=5, start=-0.1), r"start must be in [0, 1), got -0.1"),
-        (lambda: polynomial_sparsity(steps=5, power=0), "power must be positive, got 0"),
         (lambda: magnitude_mask({"w": jnp.ones(3)}, 1.5), r"sparsity must be in [0, 1], got 1.5"),
         (lambda: magnitude_mask({"a": jnp.ones(3)}, 0.5), "selects no leaf"),
-        (lambda: pruned(optax.sgd(1.0), lambda t: 0.5, every=0), "every must be a positive number"),
+        (lambda: pruned(optax.sgd(1.0), lambda t: 0.5, every=0), "every must be a positive integer, got 0"),
+        (lambda: pruned(optax.sgd(1.0), lambda t: 0.5, every=1.5), "every must be a positive integer"),
         (
             lambda: pruned(optax.sgd(1.0), lambda t: 0.5).update(
                 {"w": jnp.ones(3)}, pruned(optax.sgd(1.0), lambda t: 0.5).init({"w": jnp.ones(3)}), step=0

@@ -59,7 +59,9 @@ class Images(NamedTuple):
     x_test: UInt8[np.ndarray, "test height width *channels"]
     y_test: Int32[np.ndarray, " test"]
     source: str
-    """What they are, where they came from, and whether they differ from the original: for reports."""
+    """What they are, and whether they differ from the original: for reports. It names no place."""
+    path: str = ""
+    """The file or folder that they came from; empty if they were not loaded."""
 
 
 def generate(
@@ -107,7 +109,7 @@ def load_images(name: str, data_dir: str | os.PathLike[str] | None = None) -> Im
     if name == "digits":
         return _digits()
     stored = sources.find(name, data_dir)
-    where = f"{name} from {stored.source}"
+    where, source = f"{name} from {stored.path}", name
     arrays = dict(stored.arrays)
     for split in ("train", "test"):
         x, y = f"x_{split}", f"y_{split}"
@@ -116,8 +118,8 @@ def load_images(name: str, data_dir: str | os.PathLike[str] | None = None) -> Im
     if name in _MD5:
         _check_md5(arrays, _MD5[name], stored.in_order, where)
     elif tuple(arrays["x_train"].sum((0, 1, 2), dtype=np.int64).tolist()) != _CIFAR10_SUMS:
-        where += " (not the original images: the sums of their channels differ)"
-    return Images(**arrays, source=where)
+        source += " (not the original images: the sums of their channels differ)"
+    return Images(**arrays, source=source, path=stored.path)
 
 
 def _digits() -> Images:

@@ -26,6 +26,7 @@ _IDX_FILES = {
     "x_test": "t10k-images-idx3-ubyte.gz",
     "y_test": "t10k-labels-idx1-ubyte.gz",
 }
+_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
 _KERAS_MNIST = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
 
 
@@ -34,7 +35,7 @@ class Stored(NamedTuple):
 
     arrays: dict[str, np.ndarray]
     """The `ARRAYS`."""
-    source: str
+    path: str
     """The file or folder."""
     in_order: bool
     """Whether the examples are in the order of their publication; TFDS shuffles them."""
@@ -78,7 +79,7 @@ def read_npz(path: str | os.PathLike[str]) -> Stored:
             if missing:
                 raise ValueError(f"it has no {', '.join(missing)}, only {', '.join(file.files) or 'nothing'}")
             return Stored({name: file[name] for name in ARRAYS}, str(path), in_order=True)
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} cannot be used: {error}. Expected an .npz file with the arrays {', '.join(ARRAYS)}, "
             "without pickled objects."
@@ -111,9 +112,9 @@ def read_tfds(name: str, folder: str | os.PathLike[str] | None = None) -> Stored
                 f"{builder.data_dir} is not stored as array_record, so only TensorFlow can read it. "
                 f"Remove it and run: tfds build {name} --file_format=array_record"
             ) from error
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise ValueError(
-                f"{builder.data_dir} is damaged ({error}). Remove and prepare it anew."
+                f"{builder.data_dir} is damaged or cannot be read ({error}). Remove and prepare it anew."
             ) from error
         arrays[f"x_{split}"] = np.array([record["image"] for record in records])
         arrays[f"y_{split}"] = np.array([record["label"] for record in records])
@@ -125,7 +126,7 @@ def read_idx(folder: str | os.PathLike[str]) -> Stored:
 
     Raises:
       FileNotFoundError: one of them is missing.
-      ValueError: one of them is damaged.
+      ValueError: one of them is damaged or cannot be read.
     """
     arrays = {name: _read_idx_file(Path(folder) / file) for name, file in _IDX_FILES.items()}
     return Stored(arrays, str(folder), in_order=True)
@@ -160,8 +161,12 @@ def _read_idx_file(path: Path) -> Shaped[np.ndarray, "..."]:
     # Two zero bytes, the type (8: unsigned byte), the number of axes, their sizes, the values.
     try:
         content = gzip.decompress(path.read_bytes())
+    except FileNotFoundError:
+        raise
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
     axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
     start = 4 + 4 * axes
     shape = tuple(np.frombuffer(content[4:start], ">u4").tolist()) if len(content) >= start else ()

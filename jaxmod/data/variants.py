@@ -100,7 +100,11 @@ def mixture(first: Images, second: Images, separate: bool, seed: int = 42) -> Im
             rows = rows[(of_first == (y < CLASSES // 2))[rows]]
         splits += [x[rows], y[rows]]
     kind = "separate" if separate else "overlapping"
-    return Images(*splits, source=f"{first.source} and {second.source}, {kind} classes, seed {seed}")
+    return Images(
+        *splits,
+        source=f"{first.source} and {second.source}, {kind} classes, seed {seed}",
+        path=" and ".join(part.path for part in (first, second) if part.path),
+    )
 
 
 def _draw_random(

@@ -18,14 +18,13 @@ class MLP(nn.Module):
     Attributes:
       hidden: units of each hidden layer.
       outputs: units of the output layer.
-      dropout: while training, of the values of every hidden layer; the paper has 0, 0.5 and 0.2.
-      input_dropout: while training, of the inputs. The paper's words may be read so, its code has none.
+      dropout: while training, of the values of every hidden layer; the paper has 0, 0.5 and 0.2. Inputs are
+        not dropped: the paper's words may be read so, its code does not.
     """
 
     hidden: Sequence[int] = (256,) * 4
     outputs: int = 10
     dropout: float = 0.0
-    input_dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -36,10 +35,8 @@ class MLP(nn.Module):
         Raises:
           ValueError: a rate of dropout outside [0, 1).
         """
-        for name in ("dropout", "input_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"MLP: {name} must be at least 0 and below 1, got {getattr(self, name)}.")
-        x = dropout(self, x, self.input_dropout, train)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"MLP: dropout must be at least 0 and below 1, got {self.dropout}.")
         for i, size in enumerate(self.hidden, start=1):
             x = nn.relu(_dense(size, f"layer_{i}")(x))
             x = dropout(self, x, self.dropout, train)

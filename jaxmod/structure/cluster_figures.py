@@ -30,7 +30,7 @@ def cluster_plans(results: Results) -> list[Plan]:
     both = [entry for entry in shown if entry["cohens_d"]]
     if both:
         plans.append(_effect(both))
-    return plans + [_violins(entry, i) for i, entry in enumerate(both)]
+    return plans + [_violins(entry) for entry in both]
 
 
 def _name(entry: Any) -> str:
@@ -105,10 +105,19 @@ def _effect(entries: list[Any]) -> Plan:
     return Plan("figA1_cohens_d", caption, (6, 0.8 + 0.4 * len(entries)), draw)
 
 
-def _violins(entry: Any, i: int) -> Plan:
+_VIOLINS = {
+    ("mnist", "unpruned"): 2, ("mnist-dropout", "unpruned"): 3,
+    ("mnist", "pruned"): 4, ("mnist-dropout", "pruned"): 5,
+}  # fmt: skip
+"""The figures of the paper, which has none of other conditions."""
+
+
+def _violins(entry: Any) -> Plan:
+    number = _VIOLINS.get((entry["condition"], entry["phase"]))
+    name = f"violins_{entry['condition']}_{entry['phase']}" if number is None else f"figA{number}_violins"
+    which = "As figures A.2 to A.5" if number is None else f"Figure A.{number}"
     caption = (
-        f"As figures A.2 to A.5 of the paper, {_name(entry)}: the n-cuts of each network's shuffles, and its "
-        "own (crosses)."
+        f"{which} of the paper, {_name(entry)}: the n-cuts of each network's shuffles, and its own (crosses)."
     )
 
     def draw(figure: Figure) -> None:
@@ -116,4 +125,4 @@ def _violins(entry: Any, i: int) -> Plan:
         ax.set_title(_name(entry))
         ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 
-    return Plan(f"figA{i + 2}_violins", caption, (7, 3.2), draw)
+    return Plan(name, caption, (7, 3.2), draw)

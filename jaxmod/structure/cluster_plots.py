@@ -73,7 +73,8 @@ def plot_nulls(entry: Mapping[str, Any], ax: Axes, run: int = -1) -> Axes:
 def plot_violins(entry: Mapping[str, Any], ax: Axes) -> Axes:
     """Returns `ax` with every network's shuffles, `layer` to the left; a cross is the network (A.2-A.5)."""
     runs = len(entry["n_cut"]["runs"])
-    for side, (kind, null) in zip(("low", "high"), entry["nulls"].items(), strict=False):
+    for kind, null in entry["nulls"].items():
+        side = "low" if kind == "layer" else "high"
         parts = ax.violinplot(null["n_cuts"], range(1, runs + 1), widths=0.8, side=side, showextrema=False)
         for body in parts["bodies"]:  # pyright: ignore[reportGeneralTypeIssues]
             body.set(facecolor=_KINDS[kind], alpha=0.7, edgecolor="none")

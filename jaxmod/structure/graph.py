@@ -17,7 +17,16 @@ from scipy import sparse
 from jaxmod import trees
 from jaxmod.types import Params
 
-__all__ = ["Weights", "adjacency", "check_count", "check_weights", "degrees", "vertices", "weight_layers"]
+__all__ = [
+    "Weights",
+    "adjacency",
+    "check_count",
+    "check_weights",
+    "degrees",
+    "unit_exponent",
+    "vertices",
+    "weight_layers",
+]
 
 Weights: TypeAlias = Sequence[np.ndarray]
 """Matrices `[fan in, fan out]` of numbers >= 0, each with as many rows as the one before has columns."""
@@ -61,6 +70,9 @@ def weight_layers(
 def check_weights(weights: Weights, names: Sequence[str] | None = None) -> tuple[np.ndarray, ...]:
     """Returns `|W|` of each layer in float32.
 
+    What is below 2^-126 of the largest weight, about 1e-38, becomes 0, whatever the scale of the network:
+    devices take such numbers for 0, and the host should see the same graph.
+
     Args:
       weights: of each layer, with their signs or not.
       names: of the layers, for the errors.
@@ -90,7 +102,18 @@ def check_weights(weights: Weights, names: Sequence[str] | None = None) -> tuple
                 "layers=[...]."
             )
         checked.append(w)
-    return tuple(checked)
+    smallest = np.ldexp(np.float32(1), -126 - unit_exponent(checked))
+    return tuple(np.where(w < smallest, np.float32(0), w) for w in checked)
+
+
+def unit_exponent(weights: Weights) -> int:
+    """Returns e so that `2**e` times the largest weight lies in [1/2, 2), or is 0.
+
+    It is even, so that roots are multiplied by a power of two as well: a graph scaled this way has the same
+    eigenvectors to the last bit.
+    """
+    _, exponent = np.frexp(max(w.max(initial=0) for w in weights))
+    return -int(exponent - exponent % 2)
 
 
 def check_count(inside: Bool[np.ndarray, " neurons"], k: int) -> None:

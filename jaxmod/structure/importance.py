@@ -187,21 +187,23 @@ def double_lesions(
     """
     sizes = hidden_sizes(params)
     pairs = list(pairs)
-    lesions = [_keep(sizes)]
+    alone = {module.name: module for pair in pairs for module in pair}
+    lesions = [_keep(sizes), *(_keep(sizes, (x.layer, x.neurons)) for x in alone.values())]
     for x, y in pairs:
-        gone_x, gone_y = (x.layer, x.neurons), (y.layer, y.neurons)
-        lesions += [_keep(sizes, gone_x), _keep(sizes, gone_y), _keep(sizes, gone_x, gone_y)]
+        lesions.append(_keep(sizes, (x.layer, x.neurons), (y.layer, y.neurons)))
         for one, other in ((x, y), (y, x)):
             free = one.connected & ~other.neurons if one.layer == other.layer else one.connected
             stream = _fold(key, _DOUBLE, one.layer, one.cluster, other.layer, other.cluster)
             random = random_lesions(stream, free, one.size, controls)
             lesions.append(_keep(sizes, (one.layer, random), (other.layer, other.neurons)))
     whole, *counts = _counted(params, inputs, labels, lesions)
+    only = dict(zip(alone, counts, strict=False))
     examples = len(labels)
     found = []
     for i, (x, y) in enumerate(pairs):
-        only_x, only_y, both, random_x, random_y = counts[5 * i : 5 * i + 5]
-        drop, delta_x, delta_y = (float(n[0] - both[0]) / examples for n in (whole, only_y, only_x))
+        both, random_x, random_y = counts[len(alone) + 3 * i :][:3]
+        without = (whole, only[y.name], only[x.name])
+        drop, delta_x, delta_y = (float(n[0] - both[0]) / examples for n in without)
         ps = (_p_value(both[0], random, count_equal=True) for random in (random_x, random_y))
         found.append(Double(x.name, y.name, drop, delta_x, delta_y, *ps))
     return found

@@ -18,7 +18,8 @@ def lesion_plans(results: Results) -> list[Plan]:
     plans = []
     for i, study in enumerate(studies):
         end, which = (f"_{i}", f" Network {i}.") if len(studies) > 1 else ("", "")
-        plans.append(_single(study, end, which))
+        if study["single"]:
+            plans.append(_single(study, end, which))
         names = [s["name"] for s in study["single"] if s["kind"] == "important"]
         pairs = [d._asdict() for d in across_layers([Double(**d) for d in study["double"]], names)]
         if pairs:

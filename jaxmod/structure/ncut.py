@@ -29,6 +29,8 @@ class Clustering(NamedTuple):
     """The lowest of the normalized Laplacian; None from scikit-learn, which does not tell."""
     residual: float | None
     """How far the worst eigenvector is from being one; None from scikit-learn."""
+    clusters: int
+    """How many have a neuron: fewer than `k` where k-means lost some, and then the n-cut is a smaller sum."""
 
 
 def n_cut(weights: graph.Weights, labels: Sequence[np.ndarray]) -> float:
@@ -145,7 +147,8 @@ def clusterings(
 def _clustering(weights: graph.Weights, labels: np.ndarray, values: Any, residual: Any) -> Clustering:
     ends = np.cumsum([len(w) for w in weights])
     layers = tuple(np.split(labels, ends))
-    return Clustering(layers, n_cut(weights, layers), values, residual)
+    clusters = len(set(labels[labels >= 0].tolist()))
+    return Clustering(layers, n_cut(weights, layers), values, residual, clusters)
 
 
 def _scikit_learn(weights: graph.Weights, k: int, method: Method, seed: int, restarts: int) -> np.ndarray:

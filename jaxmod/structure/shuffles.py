@@ -48,7 +48,7 @@ def cluster_shuffles(
     if not len(which):
         raise ValueError(f"shuffles: {shuffles}, expected at least one.")
     draw = _prepared(weights, kind)
-    graphs = ((draw(ncut.stream(seed, i, _SHUFFLE)), ncut.stream(seed, i, _KMEANS)) for i in which)
+    graphs = ((draw(_stream(seed, i, _SHUFFLE, kind)), _stream(seed, i, _KMEANS, kind)) for i in which)
     return np.array([c.n_cut for c in ncut.clusterings(graphs, k, method, restarts)])
 
 
@@ -60,7 +60,7 @@ def shuffled(
     Neurons that have no weight but zeros are left out of the shuffle, though not the outputs, as in
     the paper's code. A shuffle may cut off others.
     """
-    return _prepared(weights, kind)(ncut.stream(seed, index, _SHUFFLE))
+    return _prepared(weights, kind)(_stream(seed, index, _SHUFFLE, kind))
 
 
 def p_value(value: float, shuffles: Float[np.ndarray, " shuffles"], *, count_equal: bool = False) -> float:
@@ -72,8 +72,11 @@ def p_value(value: float, shuffles: Float[np.ndarray, " shuffles"], *, count_equ
       value: of the trained network.
       shuffles: of its shuffles.
       count_equal: count equal ones too, as North et al. do and the paper's code does not.
+
+    Raises:
+      ValueError: there are no shuffles, or a number is NaN.
     """
-    shuffles = np.asarray(shuffles)
+    shuffles = _checked(value, shuffles)
     below = shuffles <= value if count_equal else shuffles < value
     return (1 + np.count_nonzero(below)) / (1 + len(shuffles))
 
@@ -81,21 +84,30 @@ def p_value(value: float, shuffles: Float[np.ndarray, " shuffles"], *, count_equ
 def below_first(value: float, shuffles: Float[np.ndarray, " shuffles"], count: int = 32) -> bool:
     """Returns whether a value lies below each of the first shuffles.
 
-    The paper's 320 shuffles were 32 different ones: this is what it calls significant.
+    The paper's 320 shuffles were 32 different ones: this is what it calls significant. If there are fewer
+    than `count`, all of them are the first ones.
+
+    Raises:
+      ValueError: there are no shuffles, or a number is NaN.
     """
-    return bool(value < np.min(np.asarray(shuffles)[:count]))
+    return bool(value < np.min(_checked(value, shuffles)[:count]))
 
 
-def cohens_d(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " m"]) -> float:
+def cohens_d(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " m"]) -> float | None:
     """Returns how many pooled standard deviations the mean of the first lies above that of the second.
 
     With `layer` shuffles first and `layer-nonzero` second, a positive number says that the topology
-    alone makes the network clusterable.
+    alone makes the network clusterable. None where no number varies in either set: d is not defined.
+
+    Raises:
+      ValueError: a set has fewer than two numbers.
     """
     first, second = np.asarray(first), np.asarray(second)
     n, m = len(first), len(second)
     if n < 2 or m < 2:
         raise ValueError(f"Cohen's d of {n} and {m} values: both sets need at least two.")
+    if np.ptp(first) == np.ptp(second) == 0:
+        return None
     variance = ((n - 1) * first.var(ddof=1) + (m - 1) * second.var(ddof=1)) / (n + m - 2)
     return float((first.mean() - second.mean()) / np.sqrt(variance))
 
@@ -104,7 +116,23 @@ def pooled(shuffles: Iterable[Float[np.ndarray, " shuffles"]]) -> tuple[float, f
     """Returns mean and standard deviation of the shuffles of several networks, as in the paper's tables."""
     means, squares = zip(*((np.mean(x), np.var(x) + np.mean(x) ** 2) for x in shuffles), strict=True)
     mean = np.mean(means)
-    return float(mean), float(np.sqrt(np.mean(squares) - mean**2))
+    # Rounding may bring the variance of equal numbers below 0.
+    return float(mean), float(np.sqrt(max(np.mean(squares) - mean**2, 0.0)))
+
+
+def _checked(value: float, shuffles: Float[np.ndarray, " shuffles"]) -> Float[np.ndarray, " shuffles"]:
+    shuffles = np.asarray(shuffles)
+    if not len(shuffles) or np.isnan(value) or np.isnan(shuffles).any():
+        raise ValueError(
+            f"A value of {value} beside {len(shuffles)} shuffles, {np.count_nonzero(np.isnan(shuffles))} of "
+            "them NaN: expected one shuffle or more, and no NaN."
+        )
+    return shuffles
+
+
+def _stream(seed: ncut.Seed, index: int, purpose: int, kind: Kind) -> np.random.Generator:
+    """Returns random numbers that no other shuffle has, nor the same one of the other kind."""
+    return ncut.stream(seed, index, purpose, *([] if kind == "layer" else [1]))
 
 
 def _prepared(weights: graph.Weights, kind: Kind) -> Callable[[np.random.Generator], tuple[np.ndarray, ...]]:

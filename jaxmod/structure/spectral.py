@@ -1,9 +1,9 @@
 """Spectral clustering of many graphs of one shape, in one compiled program.
 
 Graphs come and go in chunks: while the devices cluster one chunk, the host prepares the next. Each device
-takes its share of a chunk. JAX has one device for all cores of a CPU unless it is told otherwise, as the
-experiments do, and most of this work fits one core: `jax.config.update("jax_num_cpu_devices", 2)` before
-anything else makes two.
+of this host takes its share of a chunk. JAX has one device for all cores of a CPU unless it is told
+otherwise, as the experiments do, and most of this work fits one core:
+`jax.config.update("jax_num_cpu_devices", 2)` before anything else makes two.
 """
 
 import collections
@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 from jaxtyping import Float, Int32
 
 from jaxmod.structure import eigen, graph, kmeans
 from jaxmod.train import devices
 
-__all__ = ["Solved", "solve"]
+__all__ = ["Solved", "own_mesh", "solve"]
 
 CHUNK = 32
 """Graphs in a call."""
@@ -39,7 +39,7 @@ class Solved(NamedTuple):
 
 
 def solve(graphs: Iterable[tuple[graph.Weights, np.ndarray]], k: int) -> Iterator[Solved]:
-    """Yields the clusters of each graph.
+    """Yields the clusters of each graph, which do not depend on the scale of its weights.
 
     Args:
       graphs: float32 weights, and the random numbers of k-means: `[restarts, kmeans.draws(k)]`. All of
@@ -50,13 +50,31 @@ def solve(graphs: Iterable[tuple[graph.Weights, np.ndarray]], k: int) -> Iterato
       ValueError: a graph has no more vertices than `k`.
     """
     sent: collections.deque[tuple[list[Any], Any]] = collections.deque()
-    remaining = iter(graphs)
+    remaining = ((_scaled(weights), uniforms) for weights, uniforms in graphs)
     while chunk := list(itertools.islice(remaining, CHUNK)):
         sent.append((chunk, _send(chunk, k)))
         if len(sent) > 1:
             yield from _received(*sent.popleft(), k)
     while sent:
         yield from _received(*sent.popleft(), k)
+
+
+def _scaled(weights: graph.Weights) -> graph.Weights:
+    """Returns the weights with the largest near 1: the squares of small or large ones leave the floats."""
+    exponent = graph.unit_exponent(weights)
+    return weights if exponent == 0 else tuple(np.ldexp(w, exponent) for w in weights)
+
+
+def own_mesh(graphs: int) -> Mesh | None:
+    """Returns the most devices of this host with equal shares of the graphs, None if one takes them all.
+
+    Not those of other hosts, which have other things to do: in a `Workdir.part` host 0 computes alone.
+    """
+    if jax.config.jax_default_device is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return None
+    own = jax.local_devices()
+    each = max(n for n in range(1, min(graphs, len(own)) + 1) if graphs % n == 0)
+    return None if each == 1 else Mesh(np.array(own[:each]), ("runs",), axis_types=(AxisType.Auto,))
 
 
 def _send(chunk: list[tuple[graph.Weights, np.ndarray]], k: int) -> Any:
@@ -70,7 +88,7 @@ def _send(chunk: list[tuple[graph.Weights, np.ndarray]], k: int) -> Any:
     size = 1 if len(chunk) == 1 else CHUNK
     graphs = chunk + [chunk[-1]] * (size - len(chunk))
     layers = tuple(np.stack(layer) for layer in zip(*(w for w, _ in graphs), strict=True))
-    mesh = devices.runs_mesh(size)
+    mesh = own_mesh(size)
     split = devices.place((layers, np.stack([u for _, u in graphs])), mesh, split=True)
     start = np.random.default_rng(0).standard_normal((k + eigen.BUFFER, neurons), np.float32)
     program = _program(k, mesh, jax.default_backend() == "cpu")

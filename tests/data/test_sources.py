@@ -35,21 +35,21 @@ def test_the_first_place_that_has_it_is_read(places, monkeypatch):
         sources.find("fashion_mnist")
 
     write_idx(places["debian"], arrays)
-    assert sources.find("fashion_mnist").source == str(places["debian"])
+    assert sources.find("fashion_mnist").path == str(places["debian"])
     with pytest.raises(FileNotFoundError):  # the package has nothing else
         sources.find("mnist")
 
     prepared = prepare_tfds("fashion_mnist", places["tfds"])
-    assert sources.find("fashion_mnist").source == str(prepared)
+    assert sources.find("fashion_mnist").path == str(prepared)
 
     places["npz"].mkdir()
-    assert sources.find("fashion_mnist", places["npz"]).source == str(prepared)
+    assert sources.find("fashion_mnist", places["npz"]).path == str(prepared)
     np.savez(places["npz"] / "fashion_mnist.npz", **arrays)
-    assert sources.find("fashion_mnist").source == str(prepared)
+    assert sources.find("fashion_mnist").path == str(prepared)
     expected = str(places["npz"] / "fashion_mnist.npz")
-    assert sources.find("fashion_mnist", places["npz"]).source == expected
+    assert sources.find("fashion_mnist", places["npz"]).path == expected
     monkeypatch.setenv("JAXMOD_DATA", str(places["npz"]))
-    assert sources.find("fashion_mnist").source == expected
+    assert sources.find("fashion_mnist").path == expected
     assert_same_arrays(sources.find("fashion_mnist").arrays, arrays)
 
 
@@ -115,7 +115,7 @@ def test_tfds_with_a_damaged_file_is_refused(tmp_path):
     folder = prepare_tfds("mnist", tmp_path)
     (file,) = folder.glob("mnist-train*")
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"3.0.10 is damaged \(.*anew"):
+    with pytest.raises(ValueError, match=r"3.0.10 is damaged or cannot be read \(.*anew"):
         sources.read_tfds("mnist", tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_tensorflow_is_not_needed(places):
         "assert 'tensorflow_datasets' not in sys.modules, 'imported before it is needed'\n"
         "found = images.load_images('cifar10')\n"
         "assert 'tensorflow' not in sys.modules\n"
-        "print(found.x_train.shape, found.y_test.dtype, found.source)"
+        "print(found.x_train.shape, found.y_test.dtype, found.path)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -138,7 +138,7 @@ def test_tensorflow_is_not_needed(places):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"(40, 32, 32, 3) int32 cifar10 from {places['tfds']}")
+    assert done.stdout.startswith(f"(40, 32, 32, 3) int32 {places['tfds']}")
 
 
 def test_npz_that_is_none_is_refused(tmp_path):
@@ -159,6 +159,10 @@ def test_npz_that_is_none_is_refused(tmp_path):
     refused("cannot be used")
     path.write_bytes(b"")
     refused("cannot be used")
+    path.unlink()
+    path.mkdir()
+    refused("cannot be used: .*directory")
+    path.rmdir()
     path.write_bytes(b"not a zip file")
     refused("cannot be used")
     with path.open("wb") as file:
@@ -204,6 +208,14 @@ def test_damaged_idx_files_are_refused(tmp_path, change, match):
     write_idx(tmp_path, arrays)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(change(idx_bytes(arrays["y_test"])))
     with pytest.raises(ValueError, match=match):
+        sources.read_idx(tmp_path)
+
+
+def test_an_idx_file_that_cannot_be_read_is_named(tmp_path):
+    write_idx(tmp_path, fake_arrays("fashion_mnist"))
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").mkdir()
+    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte.gz cannot be read: Is a directory"):
         sources.read_idx(tmp_path)
 
 

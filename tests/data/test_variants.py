@@ -120,6 +120,11 @@ def test_every_data_set_loads(folder, name):
         assert len(found.y_train) == 90
     assert ("cifar10" in name) == ("as 28x28 grey" in found.source) == ("not the original" in found.source)
     assert ("separate" in found.source) == name.endswith("-sep")
+    assert str(folder) not in found.source
+    files = [
+        f"{part}.npz" for part in name.removesuffix("-sep").split("-") if (folder / f"{part}.npz").exists()
+    ]
+    assert found.path == " and ".join(str(folder / file) for file in files)
 
 
 def test_parts_of_a_mixture_are_the_data_sets_themselves(folder):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import jaxmod as jm
 from experiments import lesions
 from jaxmod import conditions, files, reports
 from jaxmod.figures import draw_all
-from jaxmod.structure.importance import Double
+from jaxmod.structure.importance import Double, Single
 
 TINY = lesions.Config(condition="digits", hidden=(12, 10), epochs=0.15, k=3, seeds=2, double_controls=50)
 
@@ -34,6 +35,7 @@ def test_results_have_the_figures_numbers_and_are_plain(results, tmp_path):
         modules = len(study["single"])
         assert 2 <= modules <= 6 and len(study["double"]) == modules * (modules - 1) // 2
     assert len(stored["checks"]) == 7
+    assert stored["notes"][-1] == "Data of digits: digits of scikit-learn."
     titles = [table.title for table in reports.tables(stored)]
     assert "Single lesions of network 1 (table A.18)" in titles
     assert len(draw_all(stored, tmp_path)) >= 4
@@ -70,6 +72,16 @@ def test_a_stopped_run_goes_on_with_the_part_that_is_missing(results, folder, mo
     assert missing.exists()
 
 
+@pytest.mark.parametrize("kind", [None, "complete"])
+def test_networks_without_sub_modules_or_with_whole_layers_alone(kind, tmp_path):
+    row = Single("1-0", 0.5, 1 / 101, 1.0, 10, 1.0, "complete", 0.5, 0.0)._asdict()
+    study = {"accuracy": 0.1, "n_cut": 0.0, "single": [row] * (kind is not None), "double": [], "edges": []}
+    checks = lesions.checks([study])
+    assert len(checks) == 7 and not checks[1]["holds"] == (kind is None) and not checks[3]["holds"]
+    stored = {"experiment": "lesions", "lesions": [study], "tables": lesions.tables([study])}
+    assert len(draw_all(stored, tmp_path)) == (kind is not None)
+
+
 def test_important_pairs_are_of_two_layers():
     config = dataclasses.replace(TINY, pairs="important")
     found = lesions.sub_modules([np.zeros(3, int), np.arange(4) % 2, np.arange(4) % 2, np.zeros(2, int)])
@@ -86,6 +98,8 @@ def test_important_pairs_are_of_two_layers():
         ({"controls": 50}, "controls=50: expected 100 or more"),
         ({"double_controls": 49}, "double_controls=49: expected 50 or more"),
         ({"k": 1}, "k=1: expected 2 clusters or more"),
+        ({"condition": "digits", "hidden": (6,), "k": 80}, "k=80: expected .* fewer than the 80 neurons"),
+        ({"condition": "digits", "epochs": 1e6}, "epochs=1000000.0: "),
         ({"hidden": ()}, "hidden"),
         ({"seeds": 0}, "seeds=0"),
     ],
@@ -97,5 +111,6 @@ def test_impossible_values_are_refused_before_any_work(values, message):
 
 @pytest.mark.parametrize("preset", lesions.PRESETS)
 def test_presets_are_possible(preset, monkeypatch):
-    monkeypatch.setattr(conditions, "load", lambda condition: None)
+    loaded = types.SimpleNamespace(x_train=range(60_000))
+    monkeypatch.setattr(conditions, "load", lambda condition: loaded)
     lesions.validate(lesions.PRESETS[preset])

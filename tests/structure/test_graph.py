@@ -77,6 +77,25 @@ def test_weights_that_are_no_numbers_are_named(bad):
         weight_layers(params)
 
 
+def test_what_a_device_takes_for_zero_is_zero_at_any_scale():
+    tiny = np.finfo(np.float32).tiny
+    weights = [np.array([[1.0, tiny / 4], [tiny, 0.5]]), np.array([[tiny / 2], [0.9]])]
+    (first, second) = graph.check_weights(weights)
+    np.testing.assert_array_equal(first, np.array([[1, 0], [tiny, 0.5]], np.float32))
+    np.testing.assert_array_equal(second, np.array([[0], [0.9]], np.float32))
+    small = [np.array([[1e-40, 0.0]], np.float32)]  # all as small: nothing is lost
+    np.testing.assert_array_equal(graph.check_weights(small)[0], small[0])
+    np.testing.assert_array_equal(graph.check_weights([np.array([[1e30, 1e-9]])])[0], [[np.float32(1e30), 0]])
+
+
+@pytest.mark.parametrize("largest", [1e-45, 1e-20, 0.3, 0.5, 0.99, 1.0, 1.99, 2.0, 3.4e38, 0.0])
+def test_the_scale_is_an_even_power_that_brings_the_largest_weight_near_one(largest):
+    w = np.array([[0.0, largest]], np.float32)
+    exponent = graph.unit_exponent([w, np.zeros((2, 1), np.float32)])
+    assert exponent % 2 == 0 and (exponent == 0) == (largest == 0 or 0.5 <= largest < 2)
+    assert largest == 0 or 0.5 <= np.ldexp(w, exponent).max() < 2
+
+
 def test_an_order_that_cannot_be_told():
     params = numbered(["encoder", "output"], [3, 3, 3])
     with pytest.raises(ValueError, match=r"'encoder/kernel' and 'output/kernel' .* layers="):

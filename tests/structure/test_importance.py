@@ -1,11 +1,13 @@
 """Importance of sub-modules: by brute force, on networks made for it, and on the published tables."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmod.structure import importance
+from jaxmod.structure import importance, lesions
 from jaxmod.structure.importance import Double, classify, dependencies
 from jaxmod.structure.lesions import SubModule, random_lesions, sub_modules
 
@@ -204,3 +206,17 @@ def test_a_whole_layer_and_a_sub_module_without_neurons(two_paths, key):
     (double,) = importance.double_lesions(*case, [(whole, empty)], key, controls=10)
     assert double.delta_y == 0 and double.p_x == double.p_y == 1
     assert importance.double_lesions(*case, [], key) == []
+
+
+def test_what_one_lesion_does_is_measured_once_for_all_its_pairs(two_paths, key, monkeypatch):
+    *case, modules = two_paths
+    asked = []
+
+    def counted(params, inputs, labels, keep):
+        asked.append(len(keep[0]))
+        return lesions.count_right(params, inputs, labels, keep)
+
+    monkeypatch.setattr(importance, "count_right", counted)
+    pairs = list(itertools.combinations(modules[:3], 2))
+    importance.double_lesions(*case, pairs, key, controls=20)
+    assert asked == [1 + 3 + 3 * (1 + 2 * 20)]

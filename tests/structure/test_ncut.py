@@ -16,6 +16,8 @@ from tests.structure.graphs import (
 )
 
 SIZES = (60, 30, 30, 5)
+ABOVE_BEST = 0.12
+"""How far the n-cut of a clustering may lie above that of the best bipartition, on graphs of ten neurons."""
 
 
 def test_the_worked_example():
@@ -57,13 +59,14 @@ def test_two_groups_are_the_best_of_all_bipartitions(method):
     weights = [w + 0.05 for w in weights]
     found = cluster(weights, 2, method=method)
     assert found.n_cut == pytest.approx(best_bipartition(weights), rel=1e-5)
+    assert all(x.dtype == np.int32 for x in found.labels)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_clustering_beats_all_bipartitions(seed):
     weights = random_layers((4, 3, 3), seed, keep=0.7)
     found, best = cluster(weights, 2), best_bipartition(weights)
-    assert best - 1e-6 <= found.n_cut
+    assert best - 1e-6 <= found.n_cut <= best + ABOVE_BEST
     assert (
         found.eigenvalues is not None and found.eigenvalues[1] <= best + 1e-6
     )  # the relaxed problem's value bounds it from below
@@ -92,6 +95,43 @@ def test_a_clustering_says_what_it_found():
     assert found.eigenvalues is not None
     np.testing.assert_allclose(found.eigenvalues[0], 0, atol=1e-5)
     assert (np.diff(found.eigenvalues) >= 0).all()
+    assert all(x.dtype == np.int32 for x in found.labels)
+    assert found.clusters == 4 == len(set(np.concatenate(found.labels).tolist()) - {-1})
+
+
+def test_neurons_whose_weights_a_device_takes_for_zero_are_left_out():
+    weights = random_layers(SIZES, keep=0.1)
+    weights[0][7] = 0
+    without = cluster(weights, 4)
+    weights[0][7, 0] = 1e-40
+    found = cluster(weights, 4)
+    assert found.labels[0][7] == -1 and found.n_cut == without.n_cut
+
+
+@pytest.mark.parametrize("power", [-120, -60, 60, 124])
+def test_the_scale_of_the_weights_changes_nothing(power):
+    weights = random_layers(SIZES, keep=0.1)
+    found, scaled = (cluster([np.ldexp(w, p) for w in weights], 4) for p in (0, power))
+    for a, b in zip(found.labels, scaled.labels, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert scaled.n_cut == pytest.approx(found.n_cut, rel=1e-12)
+
+
+def test_k_times_the_chance_that_a_stub_of_a_random_cluster_leaves_it():
+    weights, random = random_layers((7, 5, 4), keep=0.6), np.random.default_rng(0)
+    matrix = dense_adjacency(weights)
+    labels = random.integers(0, 3, 16)
+    draws = 40_000
+    cluster_of = random.integers(0, 3, draws)
+    left = 0
+    for c in range(3):
+        here = np.flatnonzero(labels == c)
+        stubs = matrix[here] / matrix[here].sum()  # an end of an edge, in proportion to its weight
+        count = np.count_nonzero(cluster_of == c)
+        ends = random.choice(stubs.size, count, p=stubs.ravel()) % 16
+        left += np.count_nonzero(labels[ends] != c)
+    assert (matrix.sum(axis=0) > 0).all()
+    assert n_cut(weights, split(labels, weights)) / 3 == pytest.approx(left / draws, abs=0.012)
 
 
 def test_leaving_neurons_out_is_the_same_as_not_having_them():

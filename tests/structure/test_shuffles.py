@@ -14,6 +14,7 @@ from jaxmod.structure import (
     p_value,
     pooled,
     shuffled,
+    shuffles,
     spectral,
 )
 from tests.structure.graphs import random_layers
@@ -62,11 +63,22 @@ def test_shuffles_are_different_and_can_be_drawn_again():
     np.testing.assert_array_equal(seen[3], shuffled(weights, seed=0, index=3)[0])
 
 
+def test_kinds_share_no_random_numbers_and_those_of_layer_are_as_they_were():
+    weights = [np.arange(1.0, 7).reshape(2, 3)]  # no zeros: both kinds permute all weights
+    drawn = {
+        kind: [shuffled(weights, kind, seed=4, index=i)[0].tobytes() for i in range(50)]
+        for kind in ("layer", "layer-nonzero")
+    }
+    same = [a == b for a, b in zip(*drawn.values(), strict=True)]
+    assert sum(same) < 5  # one of 720 by chance
+    assert shuffled(weights, seed=(3, 1), index=2)[0].ravel().tolist() == [6, 5, 4, 2, 3, 1]
+    uniforms = [shuffles._stream(4, 0, shuffles._KMEANS, kind).random() for kind in drawn]
+    assert uniforms[0] != uniforms[1]
+
+
 def test_few_weights():
     for weights in ([np.diag([1.0, 0.0])], [np.zeros((2, 2))]):
         np.testing.assert_array_equal(shuffled(weights, "layer-nonzero")[0], weights[0])
-    dense = random_layers((4, 3))
-    np.testing.assert_array_equal(shuffled(dense)[0], shuffled(dense, "layer-nonzero")[0])
 
 
 @pytest.mark.parametrize("kind", ["layer", "layer-nonzero"])
@@ -112,9 +124,24 @@ def test_cohens_d():
     a, b = random.normal(3, 2, 50), random.normal(1, 2, 70)
     t = stats.ttest_ind(a, b).statistic
     assert cohens_d(a, b) == pytest.approx(t * np.sqrt(1 / 50 + 1 / 70))
-    assert cohens_d(b, a) == pytest.approx(-cohens_d(a, b))
+    assert cohens_d(b, a) == pytest.approx(-t * np.sqrt(1 / 50 + 1 / 70))
     with pytest.raises(ValueError, match="at least two"):
         cohens_d(a, b[:1])
+    constant = np.full(5, 0.1)
+    assert cohens_d(constant, constant) is None and cohens_d(constant, constant + 1) is None
+    assert cohens_d(constant, np.arange(5.0)) is not None
+
+
+def test_pooled_numbers_that_are_equal_have_no_spread():
+    values = [np.full(7, x) for x in (0.1, 0.1, 0.1)]
+    assert pooled(values) == (pytest.approx(0.1), pytest.approx(0, abs=1e-7))
+
+
+@pytest.mark.parametrize("statistic", [p_value, below_first])
+@pytest.mark.parametrize(("value", "drawn"), [(1.0, []), (1.0, [2.0, np.nan]), (np.nan, [2.0])])
+def test_no_shuffles_and_no_numbers_are_refused(statistic, value, drawn):
+    with pytest.raises(ValueError, match="expected one shuffle or more, and no NaN"):
+        statistic(value, np.array(drawn))
 
 
 def test_pooled_statistics_are_those_of_all_values():
