@@ -50,7 +50,9 @@ class Config:
     batch_size: int = 128
     num_samples: int = 4
     beta: float = 1e-4  # alpha = beta / batch_size
-    temperature: float = 1.0
+    estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
+    top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
+    temperature: float = 1.0  # of gumbel_sigmoid
     noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
     bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
     rao_blackwell: bool = False  # the mean slope given the sample in place of its own
@@ -128,7 +130,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         ],
         "model": config.model,
         "runs": config.seeds,
-        **summarise(found, table, labels, tasks=OPERATIONS),
+        **summarise(found, table, labels, tasks=OPERATIONS, histogram=config.estimator == "gumbel_sigmoid"),
         "confusion": {
             name: confusion(predict, network.params, mask, valid)
             for name, mask in (masks | {f"not {n}": jm.invert(m) for n, m in masks.items()}).items()

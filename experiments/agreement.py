@@ -42,6 +42,8 @@ TRAININGS = 2
 """Of all masks of a network."""
 CLEAR = 0.01
 """A p up to this is no chance."""
+HIGH = 1e6
+"""A score that no training reaches."""
 
 
 @dataclasses.dataclass
@@ -60,7 +62,9 @@ class Config:
     batch_size: int = 128
     num_samples: int = 4
     beta: float = 1e-4  # alpha = beta / batch_size
-    temperature: float = 1.0
+    estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
+    top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
+    temperature: float = 1.0  # of gumbel_sigmoid
     noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
     bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
     rao_blackwell: bool = False  # the mean slope given the sample in place of its own
@@ -86,13 +90,11 @@ def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
     configs.check_choice("noise", config.noise, ("mix32", "jax"))
     configs.check_positive(config, "hidden", "epochs", "seeds", "shuffles", "clip_norm", "temperature")
-    if len(set(config.conditions)) < len(config.conditions):
-        raise ValueError(f"conditions={','.join(config.conditions)}: expected each of them once.")
-    if config.k < 2:
-        raise ValueError(f"k={config.k}: expected 2 clusters or more.")
     configs.mask_config(config)
     configs.make_estimator(config)
-    conditions.check_conditions("conditions", config.conditions)
+    training = conditions.Training(config.hidden, config.epochs)
+    conditions.check_clusters("k", config.k, config.conditions, config.hidden)
+    conditions.check_conditions("conditions", config.conditions, training)
 
 
 class Masked(NamedTuple):
@@ -113,6 +115,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
             "Nobody has compared the two before: there are no numbers of a paper.",
             "A neuron's class is the one of which it has the most weights in excess of its layer's average.",
             f"Masks are trained {TRAININGS} times; how far these agree bounds what clusters could reach.",
+            *conditions.data_notes({name: of["data"] for name, of in found.items()}),
         ],
         "runs": config.seeds,
         "agreement": found,
@@ -137,7 +140,8 @@ def study(config: Config, name: str, workdir: jm.Workdir | None, progress: bool)
             **compare(config, masked),
         }
 
-    return workdir.part(f"{name}, agreement", analyse) if workdir else analyse()
+    found = workdir.part(f"{name}, agreement", analyse) if workdir else analyse()
+    return {"data": images.source, **found}
 
 
 def train_masks(config, name, model, networks, images, keys, workdir, progress) -> Masked:
@@ -164,8 +168,12 @@ def train_masks(config, name, model, networks, images, keys, workdir, progress) 
     everything = np.arange(len(images.y_train))
     control = find({"control": everything}, workdir=stage("control"))["control"]
     *_, output = layer_labels(params)
-    start = configs.make_estimator(config).init(keys[0], jax.tree.map(lambda w: w[0], params))
-    start = {**start, "output": {**start["output"], "kernel": control.logits["output"]["kernel"]}}
+    start = jax.vmap(configs.make_estimator(config).init)(keys, params)
+    copied = control.logits["output"]["kernel"]
+    if config.estimator == "edge_popup":
+        # Its ranking goes over all layers: the copied mask stays only if no other score comes between.
+        copied = jnp.where(control.mask["output"]["kernel"], HIGH, -HIGH)
+    start = {**start, "output": {**start["output"], "kernel": copied}}
     without = find(
         {f"without {c}": everything[images.y_train != c] for c in range(CLASSES)},
         logits=start,

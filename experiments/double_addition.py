@@ -74,7 +74,9 @@ class Config:
     num_samples: int = 4  # for `batch_size` examples; the FNN draws as many for each pair
     fnn_beta: float = 4e-4  # alpha = beta / batch_size
     lstm_beta: float = 1e-4
-    temperature: float = 1.0
+    estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
+    top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
+    temperature: float = 1.0  # of gumbel_sigmoid
     noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
     bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
     rao_blackwell: bool = False  # the mean slope given the sample in place of its own
@@ -276,7 +278,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         "mode": config.mode,
         "runs": config.seeds,
         "copied": config.copy_weights,
-        **summarise(found, table, labels, tasks=PAIRS),
+        **summarise(found, table, labels, tasks=PAIRS, histogram=config.estimator == "gumbel_sigmoid"),
     }
     return results | {"checks": checks(results)}
 

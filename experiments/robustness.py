@@ -75,7 +75,9 @@ class Config:
     batch_size: int = 128
     num_samples: int = 4
     beta: float = 1e-4  # alpha = beta / batch_size
-    temperature: float = 1.0
+    estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
+    top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
+    temperature: float = 1.0  # of gumbel_sigmoid
     noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
     bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
     rao_blackwell: bool = False  # the study of that name has both
@@ -120,6 +122,11 @@ def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, before any work."""
     configs.check_choice("study", config.study, STUDIES)
     configs.check_training(config)
+    if config.study in NOT_FOR[config.estimator]:
+        raise ValueError(
+            f"study={config.study} varies what estimator={config.estimator} does not have; choose another "
+            "study, or estimator=gumbel_sigmoid."
+        )
     for size in config.sizes or ("",):
         configs.check_choice("sizes", size, SIZES)
     configs.check_positive(config, "temperatures", "beta", "betas", "learning_rates")
@@ -589,6 +596,12 @@ STUDIES = {
     ),
     "lstm_hidden": (study_lstm_hidden, "Does a larger LSTM over-fit?"),
 }
+NOT_FOR = {
+    "gumbel_sigmoid": (),
+    "edge_popup": ("beta", "histogram", "temperature", "samples", "rao_blackwell"),
+    "hard_concrete": ("histogram", "temperature", "rao_blackwell"),
+}
+"""By estimator: studies of what it does not have."""
 
 
 if __name__ == "__main__":

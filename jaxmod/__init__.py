@@ -7,8 +7,10 @@ a pytree beside the params of any JAX network, joined by `apply_mask`.
 from jaxmod.alpha import find_alpha
 from jaxmod.analysis.evaluate import Evaluation, evaluate
 from jaxmod.analysis.sharing import sharing
+from jaxmod.edge_popup import edge_popup
 from jaxmod.estimators import gumbel_sigmoid
 from jaxmod.find import Found, MaskConfig, find_modules
+from jaxmod.hard_concrete import hard_concrete
 from jaxmod.masks import (
     apply_mask,
     density,
@@ -41,10 +43,12 @@ __all__ = [
     "apply_mask",
     "density",
     "difference",
+    "edge_popup",
     "evaluate",
     "find_alpha",
     "find_modules",
     "gumbel_sigmoid",
+    "hard_concrete",
     "intersection",
     "invert",
     "load_masks",

@@ -2,8 +2,8 @@
 
 A field means the same in every config that has it: `seed`, `seeds`, `model`, `hidden`, `lstm_hidden`,
 `network_steps`, `network_learning_rate`, `mask_steps`, `mask_learning_rate`, `batch_size`, `num_samples`,
-`beta`, `temperature`, `noise`, `rao_blackwell`, `bfloat16`, `clip_norm`, `chunk_steps`. Not every experiment
-has them all, hence `config: Any`.
+`beta`, `estimator`, `top_q`, `temperature`, `noise`, `rao_blackwell`, `bfloat16`, `clip_norm`, `chunk_steps`.
+Not every experiment has them all, hence `config: Any`.
 """
 
 import difflib
@@ -15,8 +15,10 @@ import optax
 from jaxtyping import Array, Key
 
 from jaxmod import reports
+from jaxmod.edge_popup import edge_popup
 from jaxmod.estimators import gumbel_sigmoid
 from jaxmod.find import MaskConfig
+from jaxmod.hard_concrete import hard_concrete
 from jaxmod.models.fnn import FNN
 from jaxmod.models.lstm import LSTMClassifier
 from jaxmod.noise import Generator
@@ -38,6 +40,13 @@ __all__ = [
 
 KEY_IMPL = "threefry2x32"
 """The generator of all keys, whatever JAX's default is set to."""
+
+_SETTINGS = {
+    "gumbel_sigmoid": ("temperature", "noise", "rao_blackwell"),
+    "edge_popup": ("top_q",),
+    "hard_concrete": ("noise",),
+}
+"""The fields of a config that each estimator of masks takes."""
 
 
 def run_keys(config: Any) -> tuple[Key[Array, " runs"], Key[Array, ""]]:
@@ -84,7 +93,24 @@ def mask_config(config: Any, views: int = 1) -> MaskConfig:
 
 
 def make_estimator(config: Any) -> Estimator:
-    """Returns the estimator of the masks."""
+    """Returns the estimator of the masks, which `estimator` names.
+
+    Raises:
+      ValueError: there is none of this name, it refuses a value, or the config sets what it does not take.
+    """
+    check_choice("estimator", config.estimator, _SETTINGS)
+    for other, settings in _SETTINGS.items():
+        for field in set(settings) - set(_SETTINGS[config.estimator]):
+            default = type(config).__dataclass_fields__[field].default
+            if getattr(config, field) != default:
+                raise ValueError(
+                    f"{field}={getattr(config, field)} does not go with estimator={config.estimator}; leave "
+                    f"it at {default}, or choose estimator={other}."
+                )
+    if config.estimator == "edge_popup":
+        return edge_popup(config.top_q)
+    if config.estimator == "hard_concrete":
+        return hard_concrete(noise=config.noise)
     return gumbel_sigmoid(
         temperature=config.temperature, noise=config.noise, rao_blackwell=config.rao_blackwell
     )
@@ -123,7 +149,12 @@ def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def check_positive(config: Any, *fields: str) -> None:
-    """Raises ValueError unless each of these fields of `config`, or each of its numbers, is above 0."""
+    """Raises ValueError unless each of these fields of `config`, or each of its numbers, is above 0.
+
+    And unless its `seed`, where it has one, is 0 or more: every experiment asks this question.
+    """
+    if getattr(config, "seed", 0) < 0:
+        raise ValueError(f"seed={config.seed}: expected 0 or more.")
     for field in fields:
         value = getattr(config, field)
         numbers = value if isinstance(value, tuple) else (value,)

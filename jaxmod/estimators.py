@@ -1,4 +1,7 @@
-"""Estimators of binary masks: how a mask is parametrised, sampled and made definite."""
+"""Estimators of binary masks: how a mask is parametrised, sampled and made definite.
+
+The one of Csordas et al. 2021 is here; `edge_popup` and `hard_concrete` have modules of their own.
+"""
 
 import functools
 import math
@@ -9,10 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxmod import trees
-from jaxmod.noise import Generator, Seed, uniform, words
+from jaxmod.noise import Generator, Seed, leaf_seeds, uniform
 from jaxmod.types import BinaryMask, Estimator, Logits, Mask, Params, Where
 
-__all__ = ["gumbel_sigmoid"]
+__all__ = ["constant_start", "gumbel_sigmoid"]
 
 
 def gumbel_sigmoid(
@@ -58,19 +61,12 @@ def gumbel_sigmoid(
 def _gumbel_sigmoid(temperature: float, init: float, generator: Generator, rao_blackwell: bool) -> Estimator:
     def init_fn(key: Key[Array, ""], params: Params, where: Where = trees.DEFAULT_WHERE) -> Logits:
         del key  # every logit starts at the same constant
-        return jax.tree.map(
-            lambda w, chosen: jnp.full(jnp.shape(w), init, jnp.float32) if chosen else None,
-            params,
-            trees.select(params, where),
-        )
+        return constant_start(params, where, init)
 
     def sample_fn(key: Key[Array, ""], logits: Logits) -> Mask:
         one = functools.partial(_straight_through, None if rao_blackwell else temperature, generator)
         leaves, treedef = jax.tree.flatten(logits)
-        seeds = jax.random.split(key, len(leaves))
-        if generator == "mix32":
-            # Of all leaves at once: written out for each, they would be most of a large program.
-            seeds = jax.vmap(words)(seeds)
+        seeds = leaf_seeds(key, len(leaves), generator)
         return jax.tree.unflatten(treedef, map(one, seeds, leaves))
 
     def threshold_fn(logits: Logits) -> BinaryMask:
@@ -82,6 +78,15 @@ def _gumbel_sigmoid(temperature: float, init: float, generator: Generator, rao_b
     mean = ", rao_blackwell=True" if rao_blackwell else ""
     name = f"gumbel_sigmoid(temperature={temperature}, init={init}, noise={generator!r}{mean})"
     return Estimator(name, init_fn, sample_fn, threshold_fn, penalty_fn)
+
+
+def constant_start(params: Params, where: Where, value: float) -> Logits:
+    """Returns the same logit for every weight that `where` selects, `None` elsewhere."""
+    return jax.tree.map(
+        lambda w, chosen: jnp.full(jnp.shape(w), value, jnp.float32) if chosen else None,
+        params,
+        trees.select(params, where),
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

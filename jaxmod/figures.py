@@ -12,6 +12,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from jaxmod import files, plots, reports
+from jaxmod.analysis.recovery_plots import recovery_plans
+from jaxmod.joined.figures import specialization_plans
 from jaxmod.plans import Plan
 from jaxmod.reports import Results
 from jaxmod.structure.agreement_plots import agreement_plans
@@ -46,8 +48,12 @@ def _plans(results: Results) -> list[Plan]:
         return agreement_plans(results)
     if "clusterings" in results:
         return cluster_plans(results)
+    if "specialization" in results:
+        return specialization_plans(results)
     if "lesions" in results:
         return lesion_plans(results)
+    if "recovery" in results:
+        return recovery_plans(results)
     if "points" in results:
         return [*_histogram_plan(results), _points_plan(results)]
     plans = []

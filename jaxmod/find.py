@@ -211,12 +211,13 @@ def find_modules(
         found = {}
         for i, name in enumerate(names):
             whole = combine(jax.tree.map(lambda x, i=i: x[:, i], final), held)
-            _warn_of_empty_layers(name, estimator.threshold(whole))
+            mask = jax.vmap(estimator.threshold)(whole)  # each run by itself: it may rank the logits
+            _warn_of_empty_layers(name, mask)
             if keys.ndim == 0:
-                whole = jax.tree.map(lambda x: x[0], whole)
+                mask, whole = jax.tree.map(lambda x: x[0], (mask, whole))
             pick = (0, i) if keys.ndim == 0 else (slice(None), i)
             task_history = {metric: values[pick] for metric, values in history.items()}
-            found[name] = Found(estimator.threshold(whole), whole, task_history)
+            found[name] = Found(mask, whole, task_history)
         if stage is not None and not isinstance(workdir, Stage | Workdir):
             masks.save_masks(
                 stage.workdir / "masks.npz", {name: module.mask for name, module in found.items()}

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
-__all__ = ["Generator", "Seed", "bits", "mix32", "scramble", "uniform", "words"]
+__all__ = ["Generator", "Seed", "bits", "leaf_seeds", "mix32", "scramble", "uniform", "words"]
 
 Generator = Literal["mix32", "jax"]
 """`mix32`, or the generator of the key, as `jax.random` has it."""
@@ -31,6 +31,15 @@ _PARITY = 0x1BD11BDA
 def words(key: Key[Array, ""]) -> UInt32[Array, "2"]:
     """Returns what `mix32` makes of a key: two words drawn with the key's own generator."""
     return bits(key, (2,))
+
+
+def leaf_seeds(
+    key: Key[Array, ""], count: int, generator: Generator
+) -> Key[Array, " leaves"] | UInt32[Array, "leaves 2"]:
+    """Returns a seed of its own for each of `count` leaves, as `uniform` takes it."""
+    keys = jax.random.split(key, count)
+    # Of all leaves at once: written out for each, the words would be most of a large program.
+    return jax.vmap(words)(keys) if generator == "mix32" else keys
 
 
 def mix32(seed: Seed, shape: tuple[int, ...]) -> UInt32[Array, "..."]:

@@ -18,7 +18,12 @@ __all__ = ["check", "summarise"]
 
 
 def summarise(
-    found: Mapping[str, Found], table: Evaluation, labels: Mapping[str, str], *, tasks: tuple[str, str]
+    found: Mapping[str, Found],
+    table: Evaluation,
+    labels: Mapping[str, str],
+    *,
+    tasks: tuple[str, str],
+    histogram: bool = True,
 ) -> dict[str, Any]:
     """Returns the parts of `results.json` that every study of two tasks and a control shares.
 
@@ -28,6 +33,8 @@ def summarise(
         control and the first half of the layers.
       labels: mask path -> the name of the layer in figures, in order.
       tasks: the two tasks; `weights_ratio` is the second over the first.
+      histogram: of the probabilities that the control mask keeps its weights, which are the sigmoids of the
+        logits of `gumbel_sigmoid` alone. Without it, this part is None.
 
     Raises:
       ValueError: `table` was made without key, control or half.
@@ -66,7 +73,7 @@ def summarise(
         "weights": {name: per_layer(table.weights[name]) for name in found},
         "weights_ratio": stat(table.overlaps[first, second].weights_ratio),
         "half_mask": {half: _points_lost(table, half) for half in HALVES},
-        "histogram": _histogram(found["control"]),
+        "histogram": _histogram(found["control"]) if histogram else None,
     }
 
 

@@ -1,6 +1,8 @@
 """What configs say to the engine, and which values are refused."""
 
 import dataclasses
+import importlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,8 @@ class Config:
     batch_size: int = 32
     num_samples: int = 4
     beta: float = 1e-3
+    estimator: str = "gumbel_sigmoid"
+    top_q: float = 0.05
     temperature: float = 2.0
     noise: str = "mix32"
     rao_blackwell: bool = False
@@ -57,6 +61,32 @@ def test_networks_and_masks_are_trained_as_the_fields_say():
         steps=200, batch_size=32, num_samples=4, learning_rate=0.25, beta=1e-3, clip_norm=2.0, chunk_steps=50
     )
     assert configs.make_estimator(Config()) is jm.gumbel_sigmoid(temperature=2.0)
+
+
+def test_the_estimator_is_the_one_that_is_named():
+    assert configs.make_estimator(Config(estimator="edge_popup", top_q=0.2)) is jm.edge_popup(0.2)
+    hard = configs.make_estimator(Config(estimator="hard_concrete", noise="jax"))
+    assert hard is jm.hard_concrete(noise="jax")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"estimator": "edge-popup"}, "estimator='edge-popup': expected one of edge_popup"),
+        (
+            {"estimator": "edge_popup", "rao_blackwell": True},
+            "rao_blackwell=True does not go with estimator=edge_popup; leave it at False, or choose "
+            "estimator=gumbel_sigmoid.",
+        ),
+        ({"estimator": "hard_concrete", "temperature": 1.0}, "temperature=1.0 does not go .* at 2.0"),
+        ({"estimator": "edge_popup", "noise": "jax"}, "noise=jax does not go with estimator=edge_popup"),
+        ({"top_q": 0.1}, "top_q=0.1 does not go with estimator=gumbel_sigmoid; .* estimator=edge_popup"),
+        ({"estimator": "edge_popup", "top_q": 0.0}, "q must be above 0 and at most 1"),
+    ],
+)
+def test_settings_that_the_estimator_does_not_take_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        configs.check_training(Config(**values))
 
 
 def test_each_view_has_its_samples_and_alpha_stays():
@@ -97,3 +127,14 @@ def test_what_cannot_be_trained_is_refused(values, message):
 def test_one_layer_is_enough_unless_more_are_needed():
     configs.check_training(Config(hidden=(8,)))
     configs.check_training(Config(hidden=(8,), model="lstm"), fewest_layers=2)
+
+
+EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[1] / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_refuses_a_seed_below_zero(name):
+    experiment = importlib.import_module(f"experiments.{name}")
+    config = dataclasses.replace(next(iter(experiment.PRESETS.values())), seed=-1)
+    with pytest.raises(ValueError, match="seed=-1: expected 0 or more"):
+        experiment.validate(config)

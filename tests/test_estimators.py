@@ -1,4 +1,4 @@
-"""The contract of every estimator over one table, then what each promises of its own."""
+"""What gumbel_sigmoid promises of its own; the contract of all estimators is tested in one table."""
 
 import inspect
 
@@ -10,139 +10,15 @@ import pytest
 from hypothesis import given
 from scipy import integrate, special
 
-from jaxmod import estimators, masks, noise, trees
+from jaxmod import estimators, noise, trees
 from jaxmod.estimators import gumbel_sigmoid
-
-ESTIMATORS = [
-    gumbel_sigmoid(),
-    gumbel_sigmoid(temperature=0.5, init=0.0),
-    gumbel_sigmoid(noise="jax"),
-    gumbel_sigmoid(rao_blackwell=True),
-]
-each_estimator = pytest.mark.parametrize("est", ESTIMATORS, ids=lambda est: est.name)
-
-
-def tiny_params():
-    return {
-        "hidden": {"kernel": jnp.ones((6, 5)), "bias": jnp.zeros(5)},
-        "output": {"kernel": jnp.ones((5, 3), jnp.bfloat16)},
-    }
-
-
-def spread_logits(key):
-    """Logits from -4 to 4, so that samples of both kinds occur."""
-    params = tiny_params()
-    logits = gumbel_sigmoid().init(key, params)
-    return jax.tree.map(lambda x: jnp.linspace(-4, 4, x.size).reshape(x.shape), logits)
-
-
-def equal(a, b):
-    return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
-
-
-def total(tree):
-    return trees.tree_sum(jnp.sum, tree)
-
-
-@each_estimator
-def test_init_mirrors_params(est, key):
-    params = tiny_params()
-    logits = est.init(key, params)
-    trees.check_mirrors(logits, params, "logits")
-    assert logits["hidden"]["bias"] is None
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(logits))
-    only = est.init(key, params, where=r"output/.*")
-    assert only["hidden"]["kernel"] is None and only["output"]["kernel"].shape == (5, 3)
-
-
-@each_estimator
-def test_samples_are_zeros_and_ones_like_the_logits(est, key):
-    logits = spread_logits(key)
-    mask = est.sample(key, logits)
-    assert jax.tree.structure(mask) == jax.tree.structure(logits)
-    for m, x in zip(jax.tree.leaves(mask), jax.tree.leaves(logits), strict=True):
-        assert m.shape == x.shape and m.dtype == x.dtype
-        assert set(np.unique(m)) == {0.0, 1.0}
-
-
-@each_estimator
-def test_apply_mask_keeps_the_dtypes_of_params(est, key):
-    params = tiny_params()
-    module = masks.apply_mask(params, est.sample(key, est.init(key, params)))
-    assert jax.tree.map(lambda w: w.dtype, module) == jax.tree.map(lambda w: w.dtype, params)
-
-
-@each_estimator
-def test_samples_differ_by_key_and_by_leaf(est, key):
-    logits = {"a": jnp.zeros(200), "b": jnp.zeros(200)}
-    mask = est.sample(key, logits)
-    assert not np.array_equal(mask["a"], mask["b"])
-    assert not equal(mask, est.sample(jax.random.key(1), logits))
-    assert equal(mask, est.sample(key, logits))
-
-
-@each_estimator
-def test_jit_and_vmap_agree_with_the_plain_call(est, key):
-    logits = {"w": jnp.linspace(-4, 4, 30).reshape(5, 6), "b": None}
-    keys = jax.random.split(key, 2)
-
-    def sample_and_grad(key, logits):
-        return est.sample(key, logits), jax.grad(lambda x: total(est.sample(key, x)))(logits)
-
-    jitted = jax.jit(sample_and_grad)
-    stacked = jax.jit(jax.vmap(sample_and_grad, (0, None)))(keys, logits)
-    for i, k in enumerate(keys):
-        mask, grad = sample_and_grad(k, logits)
-        for other_mask, other_grad in (jitted(k, logits), jax.tree.map(lambda x, i=i: x[i], stacked)):
-            assert equal(other_mask, mask)
-            jax.tree.map(
-                lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-30), other_grad, grad
-            )
-
-
-@each_estimator
-def test_vmap_over_logits_of_runs(est, key):
-    keys = jax.random.split(key, 3)
-    logits = {"w": jnp.linspace(-3, 3, 3 * 20).reshape(3, 20)}
-    together = jax.vmap(est.sample)(keys, logits)
-    for i in range(3):
-        assert np.array_equal(together["w"][i], est.sample(keys[i], {"w": logits["w"][i]})["w"])
-
-
-@each_estimator
-@pytest.mark.parametrize("logit", [-50.0, 50.0])
-def test_extreme_logits_are_finite(est, key, logit):
-    logits = {"w": jnp.full((1000,), logit)}
-    value, grad = jax.value_and_grad(lambda x: total(est.sample(key, x)) + est.penalty(x))(logits)
-    assert jnp.isfinite(value) and jnp.isfinite(grad["w"]).all()
-    np.testing.assert_array_equal(est.sample(key, logits)["w"], float(logit > 0))
-
-
-@each_estimator
-def test_threshold_is_strict_bool_and_deterministic(est):
-    logits = {"w": jnp.array([-1.0, -0.0, 0.0, 1e-30, 2.0]), "b": None}
-    binary = est.threshold(logits)
-    assert binary["b"] is None and binary["w"].dtype == bool
-    assert binary["w"].tolist() == [False, False, False, True, True]
-    assert equal(binary, jax.jit(est.threshold)(logits))
-
-
-@each_estimator
-def test_estimators_work_on_a_tree_of_one_masked_leaf_among_none(est, key):
-    logits = {"a": None, "w": jnp.zeros((2, 2)), "c": {"d": None}}
-    mask = est.sample(key, logits)
-    assert mask["a"] is None and mask["c"] == {"d": None} and mask["w"].shape == (2, 2)
-
-
-# gumbel_sigmoid
+from tests.estimator_trees import equal, mixed_params, spread_logits, total
 
 
 def test_gumbel_sigmoid_starts_at_init(key):
-    logits = gumbel_sigmoid(init=2.0).init(key, tiny_params())
+    logits = gumbel_sigmoid(init=2.0).init(key, mixed_params())
     assert all((leaf == 2.0).all() for leaf in jax.tree.leaves(logits))
-    assert all((leaf == 2.0).all() for leaf in jax.tree.leaves(gumbel_sigmoid().init(key, tiny_params())))
+    assert all((leaf == 2.0).all() for leaf in jax.tree.leaves(gumbel_sigmoid().init(key, mixed_params())))
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 5.0])
@@ -253,7 +129,7 @@ def test_the_mean_gradient_is_that_of_the_expected_soft_sample(key, temperature,
 
 
 def test_gumbel_sigmoid_sample_is_the_soft_sample_rounded(key):
-    logits = spread_logits(key)
+    logits = spread_logits()
     mask = gumbel_sigmoid(0.7).sample(key, logits)
 
     def soft(key, x):

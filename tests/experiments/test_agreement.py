@@ -1,6 +1,7 @@
 """The experiment on clusters and masks at toy size: the whole chain, and its parts by hand."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ def test_results_have_the_figures_numbers(tmp_path, monkeypatch):
     assert np.shape(found["clusters and classes"][0][0]["counts"]) == (3, 10)
     assert np.shape(found["accuracy"]["without"]) == (4, 10, 10)
     assert len(results["checks"]) == 5
+    assert results["notes"][-1] == "Data of digits-dropout: digits of scikit-learn."
     assert [len(table["rows"]) for table in results["tables"]] == [3, 1, 10]
 
 
@@ -58,7 +60,8 @@ def test_pruned_weights_and_the_output_layer_are_no_class_weights():
 
 @pytest.mark.parametrize("name", experiment.PRESETS)
 def test_the_presets_are_possible(name, monkeypatch):
-    monkeypatch.setattr(conditions, "load", lambda condition: None)
+    loaded = types.SimpleNamespace(x_train=range(60_000))
+    monkeypatch.setattr(conditions, "load", lambda condition: loaded)
     experiment.validate(experiment.PRESETS[name])
 
 
@@ -69,6 +72,8 @@ def test_the_presets_are_possible(name, monkeypatch):
         ({"conditions": ()}, "conditions=''"),
         ({"conditions": ("digits", "digits")}, "each of them once"),
         ({"k": 1}, "k=1: expected 2"),
+        ({"k": 102}, "k=102: expected 2 clusters or more, and fewer than the 102 neurons of digits-dropout"),
+        ({"epochs": 1e6}, "epochs=1000000.0: "),
         ({"shuffles": 0}, "shuffles=0"),
         ({"noise": "rbg"}, "noise='rbg'"),
     ],

@@ -76,7 +76,13 @@ def results_of(study):
     return json.loads(json.dumps({"experiment": "robustness", "preset": "tiny", **run(study)}))
 
 
-@pytest.mark.parametrize("study", list(robustness.STUDIES))
+# These are as that of the learning rate: another number of the config.
+ALIKE = ("size", "steps", "temperature")
+
+
+@pytest.mark.parametrize(
+    "study", [pytest.param(x, marks=pytest.mark.slow if x in ALIKE else ()) for x in robustness.STUDIES]
+)
 def test_results_have_the_form_that_figures_and_report_read(study, tmp_path):
     results = results_of(study)
     assert results["study"] == study
