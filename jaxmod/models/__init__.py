@@ -7,9 +7,10 @@ from jaxmod import trees
 from jaxmod.models.fnn import FNN
 from jaxmod.models.lstm import LSTMClassifier
 from jaxmod.models.mlp import MLP
+from jaxmod.models.subnetworks import SubNetworks
 from jaxmod.types import Params
 
-__all__ = ["FNN", "LSTMClassifier", "MLP", "is_outer", "layer_labels"]
+__all__ = ["FNN", "LSTMClassifier", "MLP", "SubNetworks", "is_outer", "layer_labels"]
 
 
 def layer_labels(params: Params) -> dict[str, str]:

@@ -1,0 +1,233 @@
+"""How specialized joined sub-networks are: what Bena and Goodman measure on pairs of digits."""
+
+import functools
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from jaxmod import masks
+from jaxmod.analysis import specialization
+from jaxmod.data.digit_pairs import Pairs, scaled
+from jaxmod.find import MaskConfig, find_modules
+from jaxmod.joined.training import cut_links, make_loss
+from jaxmod.models.subnetworks import SubNetworks, decide
+from jaxmod.types import Batch, BinaryMask, Estimator, Params
+
+__all__ = [
+    "MASKED",
+    "Measured",
+    "find_masks",
+    "mask_optimizer",
+    "masked_accuracy",
+    "measure",
+    "retrained_accuracy",
+]
+
+MASKED = r"net_[01]/(recurrent|readout)/(kernel|bias)"
+"""What masks are over: all weights of the sub-networks but those of the inputs; not the links."""
+
+_IMAGES_AT_ONCE = 4096
+
+
+class Measured(NamedTuple):
+    """What networks do on the test pairs, leading runs axis. `[n, k]`: sub-network n, digit k."""
+
+    accuracy: Float[Array, " runs"]
+    without_links: Float[Array, " runs"]
+    """The accuracy when all links are cut."""
+    decided: Float[Array, " runs"]
+    """Share of the answers that come from sub-network 0."""
+    correlation: Float[Array, "runs 2 2"]
+    """Expected correlation of a sub-network's last states over pairs that have digit k in common."""
+    skipped: Int[Array, " runs"]
+    """Pairs whose states do not vary over the units of a sub-network."""
+    cka: Float[Array, "runs 2 2"]
+    """Linear CKA of the last states and those of other pairs with the same digit k."""
+
+
+@functools.partial(jax.jit, static_argnames=("model", "draws"))
+def measure(model: Any, params: Params, pairs: Pairs, key: Key[Array, ""], draws: int = 4) -> Measured:
+    """Returns accuracies, and how alike the states of pairs with a common digit are.
+
+    Args:
+      model: with or without a bottleneck.
+      params: leading runs axis.
+      pairs: of the test split.
+      key: of the other pairs that CKA compares with; the same for all runs.
+      draws: of them.
+    """
+    digit = jnp.asarray(pairs.digit)
+    others = [jax.vmap(specialization.partners, (0, None))(jax.random.split(key, draws), d) for d in digit.T]
+
+    def one(params: Params) -> Measured:
+        states = _apply(model, params, pairs.image, model.states)
+        readouts: Any = model.apply({"params": params}, states, method=_read)
+        answer, decider = decide(readouts)
+        cut = _apply(model, cut_links(params), pairs.image, model.__call__)
+        correlations = [
+            [specialization.state_correlation(states[:, n], d, model.classes) for d in digit.T]
+            for n in range(2)
+        ]
+        alike = [
+            [jnp.mean(lax.map(lambda i, n=n: _cka(states[:, n], i), drawn)) for drawn in others]
+            for n in range(2)
+        ]
+        return Measured(
+            accuracy=_right(answer, pairs.target),
+            without_links=_right(decide(cut)[0], pairs.target),
+            decided=jnp.mean(decider == 0),
+            correlation=jnp.array([[c.value for c in row] for row in correlations]),
+            skipped=jnp.stack([row[0].skipped for row in correlations]).sum(),
+            cka=jnp.array(alike),
+        )
+
+    return lax.map(one, params)
+
+
+def _read(model: SubNetworks, states: Array) -> Array:
+    return model.readouts(model.features(states))
+
+
+def _cka(states: Array, partners: Array) -> Array:
+    return specialization.linear_cka(states, states[partners])
+
+
+def _right(logits: Array, labels: Any) -> Array:
+    return jnp.mean(jnp.argmax(logits, axis=-1) == jnp.asarray(labels))
+
+
+def _apply(model: Any, params: Params, images: Any, method: Any) -> Array:
+    """Returns what a method of the model gives for images, some thousand at once."""
+
+    def one(image: Array) -> Array:
+        return model.apply({"params": params}, scaled(image)[None], method=method)[0]
+
+    return lax.map(one, jnp.asarray(images), batch_size=_IMAGES_AT_ONCE)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "repeats", "steps", "epoch", "batch_size"))
+def retrained_accuracy(
+    model: Any,
+    params: Params,
+    train: Pairs,
+    test: Pairs,
+    keys: Key[Array, " runs"],
+    *,
+    repeats: int,
+    steps: int,
+    epoch: int,
+    batch_size: int = 128,
+) -> Float[Array, "runs 2 2"]:
+    """Returns the test accuracy of new readouts of each sub-network for each digit, `[run, n, k]`.
+
+    Everything else is frozen, the links are active, and there is no competition for the answer (the
+    bottleneck measure). With a model without a bottleneck it is the paper's negative control.
+
+    Args:
+      model: whose readouts are trained anew.
+      params: leading runs axis.
+      train: pairs of the training split.
+      test: of the test split.
+      keys: one for each run.
+      repeats: trainings whose accuracies are averaged.
+      steps: of each training.
+      epoch: steps after which the rate falls.
+      batch_size: of the readouts' training.
+    """
+    tx = specialization.readout_optimizer(epoch)
+
+    def features(images: Any, params: Params) -> Array:
+        return _apply(model, params, images, lambda module, x: module.features(module.states(x)))
+
+    def one(params: Params, key: Array) -> Array:
+        seen, unseen = features(train.image, params), features(test.image, params)
+
+        def trained(key: Array, n: Array, k: Array) -> Array:
+            readout = specialization.train_readout(
+                key,
+                seen[:, n],
+                jnp.asarray(train.digit)[:, k],
+                classes=model.classes,
+                optimizer=tx,
+                steps=steps,
+                batch_size=batch_size,
+            )
+            labels = jnp.asarray(test.digit)[:, k]
+            return specialization.readout_accuracy(readout, unseen[:, n], labels)
+
+        n, k, _ = (x.ravel() for x in jnp.meshgrid(*map(jnp.arange, (2, 2, repeats)), indexing="ij"))
+        accuracies = jax.vmap(trained)(jax.random.split(key, n.size), n, k)
+        return accuracies.reshape(2, 2, repeats).mean(axis=-1)
+
+    return lax.map(lambda run: one(*run), (params, keys))
+
+
+@functools.cache
+def mask_optimizer(learning_rate: float) -> optax.GradientTransformation:
+    """Returns SGD with momentum 0.9 and weight decay 5e-4, as in the code; the paper has the rate alone."""
+    return optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(learning_rate, momentum=0.9))
+
+
+def find_masks(
+    model: Any,
+    params: Params,
+    pairs: Pairs,
+    keys: Key[Array, " runs"],
+    config: MaskConfig,
+    estimator: Estimator,
+    optimizer: optax.GradientTransformation | None = None,
+) -> tuple[BinaryMask, BinaryMask]:
+    """Returns for each digit the mask with which the networks name it, leading runs axis.
+
+    Args:
+      model: without a bottleneck.
+      params: leading runs axis.
+      pairs: of the training split.
+      keys: one for each run.
+      config: of the training of the masks.
+      estimator: of the masks.
+      optimizer: None: that of `find_modules`.
+    """
+    tasks = {f"digit {k}": {"image": pairs.image, "label": pairs.digit[:, k]} for k in range(2)}
+    with warnings.catch_warnings():
+        # A mask of a specialized network keeps nothing of the other sub-network: the result, not a mistake.
+        warnings.filterwarnings("ignore", message=".* keeps no weight of ")
+        found = find_modules(
+            _mask_loss(model),
+            params,
+            tasks,
+            keys=keys,
+            config=config,
+            where=MASKED,
+            estimator=estimator,
+            optimizer=optimizer,
+            params_axis=0,
+        )
+    return found["digit 0"].mask, found["digit 1"].mask
+
+
+@functools.lru_cache(maxsize=16)
+def _mask_loss(model: Any) -> Any:
+    dense = make_loss(model)
+
+    def loss(params: Params, batch: Batch, key: Key[Array, ""]) -> Array:
+        return dense(params, None, batch, key)[0]
+
+    return loss
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def masked_accuracy(
+    model: Any, params: Params, mask: BinaryMask, images: Any, labels: Any
+) -> Float[Array, " runs"]:
+    """Returns how often masked networks name a label of the images; leading runs axis."""
+
+    def one(given: tuple[Params, BinaryMask]) -> Array:
+        return _right(decide(_apply(model, masks.apply_mask(*given), images, model.__call__))[0], labels)
+
+    return lax.map(one, (params, mask))
