@@ -20,7 +20,7 @@ no mask. Nobody has a number for this, so there is none beside ours.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,6 @@ from jaxmod.analysis.recovery import mean_interval, recovery
 from jaxmod.losses import all_digits_right, digit_cross_entropy
 from jaxmod.models import planted
 from jaxmod.models.planted import BASE, CIRCUITS, TASKS, Distractors
-from jaxmod.noise import Generator
 from jaxmod.pruning import polynomial_sparsity, pruned
 from jaxmod.summary import check
 from jaxmod.topk import largest
@@ -80,7 +79,6 @@ class Config:
     hard_beta: float = 3e-3
     edge_learning_rate: float = 1e-3  # scores start small, and Adam's steps are as long as the rate
     top_q: float = 0.35  # part of the weights other than zero that edge_popup keeps
-    noise: Generator = "mix32"
     clip_norm: float = 1.0
     chunk_steps: int = 1000
 
@@ -102,7 +100,6 @@ def validate(config: Config) -> None:
             configs.check_choice(field, name, allowed)
         if len(set(names)) < len(names):
             raise ValueError(f"{field}={','.join(names)}: expected each of them once.")
-    configs.check_choice("noise", config.noise, get_args(Generator))
     configs.check_positive(config, "hidden", "seeds", "clip_norm", "circuit_learning_rate", "margin", "top_q")
     for field in ("twins", "dead"):
         if getattr(config, field) < 0:
@@ -245,8 +242,8 @@ def make_estimator(config: Config, name: str, share: float) -> jm.Estimator:
     if name == "edge_popup":
         return jm.edge_popup(config.top_q * share)
     if name == "hard_concrete":
-        return jm.hard_concrete(init=config.hard_init, noise=config.noise)
-    return jm.gumbel_sigmoid(init=config.gumbel_init, noise=config.noise)
+        return jm.hard_concrete(init=config.hard_init)
+    return jm.gumbel_sigmoid(init=config.gumbel_init)
 
 
 def mask_config(config: Config, name: str) -> jm.MaskConfig:
@@ -289,8 +286,13 @@ def find_masks(config: Config, name: str, params, keys, stage, progress: bool) -
 
 def same_size(truth, scores):
     """Returns the masks of the highest scores, with as many weights of each layer as the truth has."""
-    pick = jax.jit(jax.vmap(lambda t, s: largest(s, jnp.sum(t))))
-    return jax.tree.map(pick, truth, scores)
+    return jax.tree.map(_as_many, truth, scores)
+
+
+@jax.jit
+@jax.vmap
+def _as_many(truth, scores):
+    return largest(scores, jnp.sum(truth))
 
 
 def noise_over(key, there):

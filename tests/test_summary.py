@@ -84,6 +84,11 @@ def test_the_schema(results):
     assert json.loads(json.dumps(results, allow_nan=False)) == results  # plain types all through
 
 
+def test_logits_that_are_no_probabilities_have_no_histogram(results, found, table):
+    without = summarise(found, table, LABELS, tasks=("add", "mul"), histogram=False)
+    assert without == results | {"histogram": None}
+
+
 def test_accuracies_are_those_of_all_rows_but_the_halves(results):
     assert list(results["accuracy"]) == ROWS[:-2]
     assert results["accuracy"]["mul"]["add"] == stat([31.0, 32.0])

@@ -49,6 +49,18 @@ def test_a_barely_trained_mask_keeps_everything_and_its_inverse_nothing(results)
     assert results["half_mask"]["early masked"]["mean"] == 0.0
 
 
+@pytest.mark.parametrize("name", ["edge_popup", "hard_concrete"])
+def test_masks_of_another_estimator(name, tmp_path):
+    results = addmul.run(dataclasses.replace(TINY, seeds=1, estimator=name))
+    weights = 42 * 16 + 16 * 12 + 12 * 20
+    kept = round(0.05 * weights) if name == "edge_popup" else weights
+    assert {mask: row["total"]["mean"] for mask, row in results["weights"].items()} == dict.fromkeys(
+        ("control", "add", "mul"), kept
+    )
+    assert results["histogram"] is None  # their logits are no log-odds of being kept
+    assert len(draw_all({"experiment": "addmul", **results}, tmp_path)) >= 4
+
+
 def test_confusion_of_a_network_that_always_adds():
     valid = jax.tree.map(lambda x: x[:500], load_addmul("valid"))
     sums = jnp.asarray(valid["digits"]).astype(int)
@@ -70,6 +82,7 @@ def test_confusion_of_a_network_that_always_adds():
         ({"seeds": 0}, "seeds=0: expected a number above 0"),
         ({"num_samples": 3}, "num_samples=3 does not divide batch_size=128"),
         ({"beta": -1.0}, "beta must be zero or more"),
+        ({"estimator": "edge_popup", "rao_blackwell": True}, "rao_blackwell=True does not go with estimator"),
     ],
 )
 def test_impossible_values_are_refused_before_any_work(values, message):

@@ -58,6 +58,30 @@ def test_pruned_weights_and_the_output_layer_are_no_class_weights():
     np.testing.assert_array_equal(found.dropped[1], [[1, 0], [0, 0]])
 
 
+def test_the_copied_layer_stays_though_edge_popup_ranks_all_layers_together(monkeypatch):
+    found = {}
+    find = jm.find_modules
+
+    def remember(*args, **options):
+        made = find(*args, **options)
+        found.update({name: (module.mask, options) for name, module in made.items()})
+        return made
+
+    monkeypatch.setattr(jm, "find_modules", remember)
+    config = dataclasses.replace(TINY, seeds=1, estimator="edge_popup", top_q=0.2)
+    results = experiment.run(config)
+    assert len(results["checks"]) == 5
+    control, _ = found["control"]
+    for c in range(10):
+        mask, options = found[f"without {c}"]
+        np.testing.assert_array_equal(mask["output"]["kernel"], control["output"]["kernel"])
+        kept = sum(np.asarray(layer["kernel"]).sum(axis=(1, 2)) for layer in mask.values())
+        assert (kept == round(0.2 * sum(layer["kernel"][0].size for layer in mask.values()))).all()
+    # Both trainings of a network start from scores of their own.
+    first, second = np.asarray(options["logits"]["layer_1"]["kernel"])
+    assert not np.array_equal(first, second)
+
+
 @pytest.mark.parametrize("name", experiment.PRESETS)
 def test_the_presets_are_possible(name, monkeypatch):
     loaded = types.SimpleNamespace(x_train=range(60_000))

@@ -102,7 +102,6 @@ def test_masks_of_the_same_size_are_the_highest_where_something_is():
         ({"kinds": ("thin",)}, "kinds='thin': expected one of dense, sparse"),
         ({"kinds": ()}, "kinds=''"),
         ({"estimators": ("edge_popup",) * 2}, "estimators=edge_popup,edge_popup: expected each of them once"),
-        ({"noise": "rbg"}, "noise='rbg'"),
         ({"hidden": ()}, "hidden"),
         ({"twins": -1}, "twins=-1: expected 0 or more"),
         ({"density": 1.5}, "density=1.5: expected a number above 0, at most 1"),

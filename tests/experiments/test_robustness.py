@@ -215,6 +215,11 @@ def test_presets_are_valid(preset):
         ({"study": "rao_blackwell", "temperature": 2.0}, "closed form for temperature 1 only, got 2.0"),
         ({"rao_blackwell": True, "temperature": 2.0}, "closed form for temperature 1 only, got 2.0"),
         ({"noise_draws": 1}, "noise_draws=1: expected 2 or more"),
+        (
+            {"study": "beta", "estimator": "edge_popup"},
+            "study=beta varies what estimator=edge_popup does not have",
+        ),
+        ({"study": "histogram", "estimator": "hard_concrete"}, "study=histogram varies what .*hard_concrete"),
         ({"mask_steps": 0}, "steps must be a positive integer, got 0"),
     ],
 )

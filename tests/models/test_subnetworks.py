@@ -25,7 +25,7 @@ def images(batch=6, features=5, seed=0):
     return np.random.default_rng(seed).normal(size=(batch, 2, features)).astype(np.float32)
 
 
-def numpy_network(params, x, steps):
+def numpy_network(params, x, steps, before=False):
     """The equations, example by example: states, features and readouts, each [batch, 2, ...]."""
     p = jax.tree.map(lambda w: np.asarray(w, np.float64), params)
     nets, links = (p["net_0"], p["net_1"]), (p["links"]["to_0"]["kernel"], p["links"]["to_1"]["kernel"])
@@ -37,7 +37,8 @@ def numpy_network(params, x, steps):
             for n, net in enumerate(nets):
                 z = pair[n] @ net["input"]["kernel"] + net["input"]["bias"]
                 z = z + h[n] @ net["recurrent"]["kernel"] + net["recurrent"]["bias"]
-                new.append(np.tanh(z + h[1 - n] @ links[n]))
+                message = h[1 - n] @ links[n]
+                new.append(np.tanh(z + (message @ net["recurrent"]["kernel"] if before else message)))
             h = new
         b = [
             s @ net["bottleneck"]["kernel"] + net["bottleneck"]["bias"] if "bottleneck" in net else s
@@ -48,12 +49,16 @@ def numpy_network(params, x, steps):
     return [np.stack([example[i] for example in found]) for i in range(3)]
 
 
-@pytest.mark.parametrize("model", [SMALL, WITH_BOTTLENECK], ids=["plain", "bottleneck"])
+@pytest.mark.parametrize(
+    "model",
+    [SMALL, WITH_BOTTLENECK, SMALL.clone(before_recurrence=True)],
+    ids=["plain", "bottleneck", "before W_hh"],
+)
 @pytest.mark.parametrize("links", [0, 9, 49])
 def test_the_equations(key, model, links):
     params, x = init(model, key, links=links), images()
     params = jax.tree.map(lambda w: 4 * w, params)  # far from linear
-    states, features, readouts = numpy_network(params, x, model.steps)
+    states, features, readouts = numpy_network(params, x, model.steps, model.before_recurrence)
     variables = {"params": params}
     got = model.apply(variables, jnp.asarray(x), method="states")
     np.testing.assert_allclose(got, states, atol=1e-5)
@@ -194,7 +199,8 @@ def test_ties_go_to_the_first():
 
 
 def test_only_the_deciding_readout_has_a_gradient(key):
-    params, x = jax.tree.map(lambda w: 4 * w, init(SMALL, key, links=9)), jnp.asarray(images(batch=20))
+    params, x = init(SMALL, key, links=9), jnp.asarray(images(batch=20))
+    params["net_1"] = params["net_0"]  # both decide about equally often
 
     @jax.jit
     def gradient(params, asked):

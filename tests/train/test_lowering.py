@@ -21,6 +21,8 @@ MASKS = {
     "rao_blackwell": (jm.gumbel_sigmoid(rao_blackwell=True), "threefry2x32"),
     "temperature": (jm.gumbel_sigmoid(temperature=0.5), "threefry2x32"),
     "threefry": (jm.gumbel_sigmoid(noise="jax"), "threefry2x32"),
+    "edge_popup": (jm.edge_popup(0.2), "threefry2x32"),
+    "hard_concrete": (jm.hard_concrete(), "threefry2x32"),
     "philox": (jm.gumbel_sigmoid(noise="jax"), "philox4x32"),
 }
 
