@@ -26,7 +26,9 @@ def edge_popup(q: float = 0.05) -> Estimator:
 
     Raw scores are ranked, not their magnitudes as in the original. Those of kernels start from
     U(-1, 1) / sqrt(fan_in), where fan_in is the product of all axes but the last one; those of biases and
-    scalars from N(0, 0.01^2). The mask is fixed by the scores: there is nothing to sample and no penalty.
+    scalars from N(0, 0.01^2). So layers of many inputs start with the lowest scores, and with a small `q` may
+    keep nothing, so that nothing is learnt: raise it then. The mask is fixed by the scores: there is nothing
+    to sample and no penalty.
 
     Args:
       q: the part of all masked weights that is kept, above 0 and at most 1.

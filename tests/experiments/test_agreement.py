@@ -71,7 +71,7 @@ def test_the_copied_layer_stays_though_edge_popup_ranks_all_layers_together(monk
     config = dataclasses.replace(TINY, seeds=1, estimator="edge_popup", top_q=0.2)
     results = experiment.run(config)
     assert len(results["checks"]) == 5
-    control, _ = found["control"]
+    control, options = found["control"]
     for c in range(10):
         mask, options = found[f"without {c}"]
         np.testing.assert_array_equal(mask["output"]["kernel"], control["output"]["kernel"])
