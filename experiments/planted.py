@@ -391,7 +391,7 @@ def checks(kind: str, of: Mapping[str, Any]) -> list[dict[str, Any]]:
                 f1["low"] > chance,
             ),
             check(
-                f"{kind}: its masks perform their task and share what is shared",
+                f"{kind}: masks of {name} perform their task and share what is shared",
                 "(nobody's)",
                 f"accuracy {shown(right)}, overlap error {shown(error)}",
                 right["mean"] >= 0.95 and error["mean"] <= 0.1,
