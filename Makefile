@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m experiments.addmul --preset=quick --workdir=runs/addmul-quick
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist=loadfile $(PYTEST_ARGS)
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS)

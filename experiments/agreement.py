@@ -32,6 +32,7 @@ from jax import lax
 
 import jaxmod as jm
 from jaxmod import cli, conditions, configs, trees
+from jaxmod.class_masks import find_class_masks
 from jaxmod.data.images import CLASSES
 from jaxmod.models import layer_labels
 from jaxmod.reports import stat
@@ -42,8 +43,6 @@ TRAININGS = 2
 """Of all masks of a network."""
 CLEAR = 0.01
 """A p up to this is no chance."""
-HIGH = 1e6
-"""A score that no training reaches."""
 
 
 @dataclasses.dataclass
@@ -149,38 +148,25 @@ def train_masks(config, name, model, networks, images, keys, workdir, progress) 
     keys = jnp.concatenate([_fold_in(keys, training) for training in range(TRAININGS)])
     params = jax.tree.map(lambda w: jnp.concatenate([w] * TRAININGS), networks)
     loss, right = _functions(model)
-    find = functools.partial(
-        jm.find_modules,
-        loss,
-        params,
-        keys=keys,
-        config=configs.mask_config(config),
-        estimator=configs.make_estimator(config),
-        data={"image": images.x_train, "label": images.y_train},
-        evaluate=right,
-        params_axis=0,
-        progress=progress,
-    )
+    *_, output = layer_labels(params)
 
     def stage(part: str):
         return workdir.stage(f"{name}, {part}") if workdir else None
 
-    everything = np.arange(len(images.y_train))
-    control = find({"control": everything}, workdir=stage("control"))["control"]
-    *_, output = layer_labels(params)
-    start = jax.vmap(configs.make_estimator(config).init)(keys, params)
-    copied = control.logits["output"]["kernel"]
-    if config.estimator == "edge_popup":
-        # Its ranking goes over all layers: the copied mask stays only if no other score comes between.
-        copied = jnp.where(control.mask["output"]["kernel"], HIGH, -HIGH)
-    start = {**start, "output": {**start["output"], "kernel": copied}}
-    without = find(
-        {f"without {c}": everything[images.y_train != c] for c in range(CLASSES)},
-        logits=start,
-        trainable=f"(?!{output}$).*",
-        workdir=stage("classes"),
+    found = find_class_masks(
+        loss,
+        params,
+        images.y_train,
+        output=output,
+        keys=keys,
+        estimator=configs.make_estimator(config),
+        stage=stage,
+        config=configs.mask_config(config),
+        data={"image": images.x_train, "label": images.y_train},
+        evaluate=right,
+        progress=progress,
     )
-    return Masked(params, control.mask, [without[f"without {c}"].mask for c in range(CLASSES)])
+    return Masked(params, found.control.mask, [module.mask for module in found.without])
 
 
 _fold_in = jax.vmap(jax.random.fold_in, (0, None))

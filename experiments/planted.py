@@ -107,6 +107,7 @@ def validate(config: Config) -> None:
     for field in ("density", "top_q"):
         if not 0 < getattr(config, field) <= 1:
             raise ValueError(f"{field}={getattr(config, field)}: expected a number above 0, at most 1.")
+    circuit_config(config)
     polynomial_sparsity(steps=_pruning_steps(config), start=0.0, end=config.sparsity)
     for name in config.estimators:
         mask_config(config, name)
@@ -176,12 +177,7 @@ def make_networks(config: Config, kind: str, keys, workdir, progress: bool) -> p
         functools.partial(planted.init_circuit, hidden=config.hidden),
         examples,
         keys=circuit_keys.reshape(-1),
-        config=jm.DenseConfig(
-            config.circuit_steps,
-            len(examples["answer"]),  # all of them in every step
-            order="epochs",
-            chunk_steps=config.chunk_steps,
-        ),
+        config=circuit_config(config),
         optimizer=adam,
         workdir=workdir and workdir.stage(f"{kind}, circuits"),
         progress=progress,
@@ -197,6 +193,16 @@ def make_networks(config: Config, kind: str, keys, workdir, progress: bool) -> p
         distractors = Distractors(config.twins, config.dead, config.density)
         made.append(planted.plant(circuits, distractors, (config.seed, number, i)))
     return jax.tree.map(lambda *x: jnp.stack(x), *made)
+
+
+def circuit_config(config: Config) -> jm.DenseConfig:
+    """Returns how the circuits are trained."""
+    return jm.DenseConfig(
+        config.circuit_steps,
+        len(planted.circuit_examples()["answer"]),  # all of them in every step
+        order="epochs",
+        chunk_steps=config.chunk_steps,
+    )
 
 
 def _pruning_steps(config: Config) -> int:

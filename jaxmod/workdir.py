@@ -52,7 +52,7 @@ class Stage(NamedTuple):
           ValueError: the stage was begun with another record, or another host has another one (the differing
             keys are named).
         """
-        file = self.folder.with_suffix(".json")
+        file = self.folder.with_name(f"{self.name}.json")  # a name may have dots
         owner = f"stage {self.name!r} of workdir {self.workdir}"
 
         def check() -> None:

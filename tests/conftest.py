@@ -4,10 +4,13 @@ Warnings are errors, and the shapes in jaxmod's signatures are checked at run ti
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.flags import QUICK_COMPILING
 
 # Read when JAX starts its backend, so it has to be set before the first array is made.
-# Most of the tests' time is compiling: less of it in LLVM is a third of the whole.
-_FLAGS = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
+_FLAGS = f"--xla_force_host_platform_device_count=2 {QUICK_COMPILING}"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 
 import jaxtyping  # noqa: E402
@@ -38,3 +41,16 @@ hypothesis.settings.load_profile("jaxmod")
 def key() -> jax.Array:
     """A typed random key, the same for every test."""
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Forgets compiled programs before a process has so many that it dies.
+
+    Linux gives a process 65,530 mappings of memory. Each program takes several, so that the whole suite would
+    take more, and the compiler then ends the process.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()

@@ -19,6 +19,7 @@ import optax
 import jaxmod as jm
 from jaxmod import hosts, trees
 from jaxmod.train.steps import without_state
+from tests.flags import QUICK_COMPILING
 from tests.helpers import tiny_data, tiny_loss, tiny_params
 
 RUNS, STEPS, CHUNK = 8, 50, 5
@@ -73,7 +74,7 @@ def start(*arguments, devices=1, of=1, cache):
         port = s.getsockname()[1]
     shared = {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK_COMPILING}",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

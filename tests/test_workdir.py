@@ -275,6 +275,13 @@ def test_a_stage_goes_on_with_what_it_was_begun_with(tmp_path):
         assert nothing is None
 
 
+def test_stages_whose_names_have_dots_are_apart(tmp_path):
+    with Workdir.open(tmp_path, {}) as workdir:
+        for q in (0.1, 0.2):
+            workdir.stage(f"masks, q={q}").guard({"q": q})
+        workdir.stage("masks, q=0.1").guard({"q": 0.1})
+
+
 def test_only_leftovers_of_our_own_are_removed(tmp_path):
     theirs, ours = tmp_path / ".notes.tmp", tmp_path / f".results.json.{'0' * 32}.tmp"
     theirs.write_text("theirs")

@@ -1,9 +1,9 @@
-"""Which operation a masked network performs, whatever it was asked for."""
+"""What a masked network answers in place of what it was asked for: another operation, or another class."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-__all__ = ["operation_confusion"]
+__all__ = ["class_confusion", "largest_other_drop", "operation_confusion", "relative_change"]
 
 
 def operation_confusion(
@@ -37,3 +37,47 @@ def operation_confusion(
     rows = requested[:, None] == jnp.arange(ops)[None, :]
     counts = jnp.sum(rows[:, :, None] & columns[:, None, :], axis=0, dtype=jnp.int32)
     return 100 * counts / jnp.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def class_confusion(
+    predicted: Integer[Array, " examples"], labels: Integer[Array, " examples"], classes: int
+) -> Float[Array, "classes classes"]:
+    """Returns how often, in percent, examples of each class (rows) are taken for each class (columns).
+
+    Each row sums to 100 (figure 18); the row of a class without examples is 0.
+
+    >>> class_confusion(jnp.array([0, 1, 1]), jnp.array([0, 0, 1]), 2).tolist()
+    [[50.0, 50.0], [0.0, 100.0]]
+    """
+    counts = jnp.zeros((classes, classes), jnp.int32).at[labels, predicted].add(1)
+    return 100 * counts / jnp.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def relative_change(
+    without: Float[Array, "classes classes"], control: Float[Array, "classes classes"]
+) -> Float[Array, " classes"]:
+    """Returns by how much, in percent of what it was, the accuracy on each class changes (figure 6a).
+
+    `100 (C[j, j] - C_control[j, j]) / C_control[j, j]`, from -100; NaN for a class that the control mask
+    never gets right.
+
+    Args:
+      without: `class_confusion` under the mask of a class that was left out.
+      control: under the control mask.
+    """
+    before, after = jnp.diagonal(control), jnp.diagonal(without)
+    return jnp.where(before > 0, 100 * (after - before) / jnp.where(before > 0, before, 1), jnp.nan)
+
+
+def largest_other_drop(change: Float[Array, " classes"], target: int) -> Float[Array, ""]:
+    """Returns the largest drop of another class, in percent of the target's drop (figure 6b).
+
+    0 if no other class drops; NaN if the target does not change, or a change is NaN.
+
+    Args:
+      change: `relative_change` under the mask trained without the target.
+      target: the class that was left out.
+    """
+    others = jnp.delete(change, target, assume_unique_indices=True)
+    own = change[target]
+    return jnp.where(own == 0, jnp.nan, 100 * jnp.minimum(others.min(), 0) / jnp.where(own == 0, 1, own))

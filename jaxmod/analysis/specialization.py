@@ -34,9 +34,10 @@ __all__ = [
 
 
 def specialization(own: Float[Array, "*n"], other: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Returns `(own - other) / (own + other)`, in [-1, 1] for measures that are not negative.
+    """Returns `(own - other) / (own + other)`, in [-1, 1].
 
-    1: the part serves its own sub-task alone; 0: both alike. NaN where both measures are zero.
+    1: the part serves its own sub-task alone; 0: both alike. A negative measure, as a correlation may be,
+    counts as 0: else the fraction has no bounds. NaN where neither measure is above 0, or one is NaN.
 
     Args:
       own: M(n, n), of parts on their own sub-task.
@@ -45,6 +46,7 @@ def specialization(own: Float[Array, "*n"], other: Float[Array, "*n"]) -> Float[
     >>> specialization(jnp.array([0.75, 1.0]), jnp.array([0.25, 0.0])).tolist()
     [0.5, 1.0]
     """
+    own, other = jnp.maximum(own, 0), jnp.maximum(other, 0)
     total = own + other
     return jnp.where(total == 0, jnp.nan, (own - other) / jnp.where(total == 0, 1, total))
 

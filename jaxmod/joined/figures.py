@@ -14,14 +14,22 @@ from jaxmod.reports import Results, Stat
 __all__ = ["plot_own_and_other", "plot_series", "specialization_plans"]
 
 _NAMES = {"bottleneck": "bottleneck", "mask": "weight mask", "correlation": "correlation"}
-_COLOURS = dict(zip([*_NAMES, "gumbel", "n-cut"], COLOURS, strict=False))
+_COLOURS = dict(zip([*_NAMES, "gumbel"], COLOURS, strict=False))
 _SPARSE = "p, part of the links that exist"
 
 
-def plot_series(x: Sequence[float], stats: Sequence[Stat], ax: Axes, label: str, colour: str) -> Axes:
-    """Returns `ax` with means over networks, their standard deviations as a band and networks as dots."""
-    order = np.argsort(x)
-    places, stats = np.asarray(x)[order], [stats[i] for i in order]
+def plot_series(x: Sequence[float], stats: Sequence[Stat | None], ax: Axes, label: str, colour: str) -> Axes:
+    """Returns `ax` with means over networks, their standard deviations as a band and networks as dots.
+
+    Args:
+      x: where.
+      stats: one for each x; None: there is nothing to show.
+      ax: drawn on.
+      label: in the legend.
+      colour: of all three.
+    """
+    shown = sorted(((place, s) for place, s in zip(x, stats, strict=True) if s), key=lambda pair: pair[0])
+    places, stats = [place for place, _ in shown], [s for _, s in shown]
     mean = np.array([s["mean"] for s in stats])
     std = np.array([s["std"] or 0.0 for s in stats])
     ax.plot(places, mean, color=colour, marker="o", markersize=3, label=label, zorder=3)
@@ -43,8 +51,7 @@ def plot_own_and_other(x: Sequence[float], measure: Mapping[str, Any], ax: Axes)
 def specialization_plans(results: Results) -> list[Plan]:
     """Returns the figures of the paper, and the views that it does not have."""
     found = results["specialization"]
-    plans = [_main(found), _raw(found), _accuracy(found)]
-    return [*plans, _beyond(found)]
+    return [_main(found), _raw(found), _accuracy(found), _beyond(found)]
 
 
 def _main(found: Mapping[str, Any]) -> Plan:
@@ -92,8 +99,8 @@ def _raw(found: Mapping[str, Any]) -> Plan:
     return Plan("fig04_measures", caption, (7.4, 5.2), draw)
 
 
-def _one_minus(stat: Stat) -> Stat:
-    return {"mean": 1 - stat["mean"], "std": stat["std"], "runs": [1 - x for x in stat["runs"]]}
+def _one_minus(stat: Stat | None) -> Stat | None:
+    return stat and {"mean": 1 - stat["mean"], "std": stat["std"], "runs": [1 - x for x in stat["runs"]]}
 
 
 def _accuracy(found: Mapping[str, Any]) -> Plan:
@@ -119,7 +126,8 @@ def _beyond(found: Mapping[str, Any]) -> Plan:
     caption = (
         "In no paper: left, specialization by masks of the highest scores (the paper's) and by "
         "Gumbel-sigmoid masks; right, the n-cut of the same networks' recurrent weights and links, for the "
-        "two sub-networks and for two clusters that spectral clustering finds."
+        "two sub-networks and for two clusters that spectral clustering finds. A link counts as one edge, "
+        "also where it enters before the recurrent weights."
     )
 
     def draw(figure: Figure) -> None:

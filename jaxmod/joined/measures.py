@@ -12,11 +12,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxmod import masks
 from jaxmod.analysis import specialization
-from jaxmod.data.digit_pairs import Pairs, scaled
+from jaxmod.data.digit_pairs import Pairs, scaled, subtask
 from jaxmod.find import MaskConfig, find_modules
 from jaxmod.joined.training import cut_links, make_loss
 from jaxmod.models.subnetworks import SubNetworks, decide
+from jaxmod.train import devices
 from jaxmod.types import Batch, BinaryMask, Estimator, Params
+from jaxmod.workdir import Stage
 
 __all__ = [
     "MASKED",
@@ -44,13 +46,12 @@ class Measured(NamedTuple):
     """Share of the answers that come from sub-network 0."""
     correlation: Float[Array, "runs 2 2"]
     """Expected correlation of a sub-network's last states over pairs that have digit k in common."""
-    skipped: Int[Array, " runs"]
-    """Pairs whose states do not vary over the units of a sub-network."""
+    skipped: Int[Array, "runs 2"]
+    """Pairs whose states do not vary over the units of sub-network n, and have no correlation."""
     cka: Float[Array, "runs 2 2"]
     """Linear CKA of the last states and those of other pairs with the same digit k."""
 
 
-@functools.partial(jax.jit, static_argnames=("model", "draws"))
 def measure(model: Any, params: Params, pairs: Pairs, key: Key[Array, ""], draws: int = 4) -> Measured:
     """Returns accuracies, and how alike the states of pairs with a common digit are.
 
@@ -61,10 +62,17 @@ def measure(model: Any, params: Params, pairs: Pairs, key: Key[Array, ""], draws
       key: of the other pairs that CKA compares with; the same for all runs.
       draws: of them.
     """
-    digit = jnp.asarray(pairs.digit)
-    others = [jax.vmap(specialization.partners, (0, None))(jax.random.split(key, draws), d) for d in digit.T]
+    others = [
+        jax.vmap(specialization.partners, (0, None))(jax.random.split(key, draws), d)
+        for d in jnp.asarray(pairs.digit).T
+    ]
+    return devices.map_runs(_measure(model), params, pairs, others)
 
-    def one(params: Params) -> Measured:
+
+@functools.lru_cache(maxsize=16)  # the same functions again, so that no program is compiled twice
+def _measure(model: Any) -> Any:
+    def one(params: Params, pairs: Pairs, others: Any) -> Measured:
+        digit = jnp.asarray(pairs.digit)
         states = _apply(model, params, pairs.image, model.states)
         readouts: Any = model.apply({"params": params}, states, method=_read)
         answer, decider = decide(readouts)
@@ -82,11 +90,11 @@ def measure(model: Any, params: Params, pairs: Pairs, key: Key[Array, ""], draws
             without_links=_right(decide(cut)[0], pairs.target),
             decided=jnp.mean(decider == 0),
             correlation=jnp.array([[c.value for c in row] for row in correlations]),
-            skipped=jnp.stack([row[0].skipped for row in correlations]).sum(),
+            skipped=jnp.stack([row[0].skipped for row in correlations]),
             cka=jnp.array(alike),
         )
 
-    return lax.map(one, params)
+    return one
 
 
 def _read(model: SubNetworks, states: Array) -> Array:
@@ -110,7 +118,6 @@ def _apply(model: Any, params: Params, images: Any, method: Any) -> Array:
     return lax.map(one, jnp.asarray(images), batch_size=_IMAGES_AT_ONCE)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "repeats", "steps", "epoch", "batch_size"))
 def retrained_accuracy(
     model: Any,
     params: Params,
@@ -139,12 +146,19 @@ def retrained_accuracy(
       epoch: steps after which the rate falls.
       batch_size: of the readouts' training.
     """
+    one = _retrained(model, repeats, steps, epoch, batch_size)
+    return devices.map_runs(one, (params, keys), train, test)
+
+
+@functools.lru_cache(maxsize=16)
+def _retrained(model: Any, repeats: int, steps: int, epoch: int, batch_size: int) -> Any:
     tx = specialization.readout_optimizer(epoch)
 
     def features(images: Any, params: Params) -> Array:
         return _apply(model, params, images, lambda module, x: module.features(module.states(x)))
 
-    def one(params: Params, key: Array) -> Array:
+    def one(run: tuple[Params, Array], train: Pairs, test: Pairs) -> Array:
+        params, key = run
         seen, unseen = features(train.image, params), features(test.image, params)
 
         def trained(key: Array, n: Array, k: Array) -> Array:
@@ -164,7 +178,7 @@ def retrained_accuracy(
         accuracies = jax.vmap(trained)(jax.random.split(key, n.size), n, k)
         return accuracies.reshape(2, 2, repeats).mean(axis=-1)
 
-    return lax.map(lambda run: one(*run), (params, keys))
+    return one
 
 
 @functools.cache
@@ -181,6 +195,8 @@ def find_masks(
     config: MaskConfig,
     estimator: Estimator,
     optimizer: optax.GradientTransformation | None = None,
+    workdir: Stage | None = None,
+    progress: bool = False,
 ) -> tuple[BinaryMask, BinaryMask]:
     """Returns for each digit the mask with which the networks name it, leading runs axis.
 
@@ -192,8 +208,11 @@ def find_masks(
       config: of the training of the masks.
       estimator: of the masks.
       optimizer: None: that of `find_modules`.
+      workdir: where checkpoints go.
+      progress: report every chunk.
     """
-    tasks = {f"digit {k}": {"image": pairs.image, "label": pairs.digit[:, k]} for k in range(2)}
+    asked = {f"digit {k}": subtask(pairs, k) for k in (0, 1)}
+    tasks = {name: {"image": of.image, "label": of.target} for name, of in asked.items()}
     with warnings.catch_warnings():
         # A mask of a specialized network keeps nothing of the other sub-network: the result, not a mistake.
         warnings.filterwarnings("ignore", message=".* keeps no weight of ")
@@ -207,6 +226,8 @@ def find_masks(
             estimator=estimator,
             optimizer=optimizer,
             params_axis=0,
+            workdir=workdir,
+            progress=progress,
         )
     return found["digit 0"].mask, found["digit 1"].mask
 
@@ -221,13 +242,16 @@ def _mask_loss(model: Any) -> Any:
     return loss
 
 
-@functools.partial(jax.jit, static_argnames="model")
 def masked_accuracy(
     model: Any, params: Params, mask: BinaryMask, images: Any, labels: Any
 ) -> Float[Array, " runs"]:
     """Returns how often masked networks name a label of the images; leading runs axis."""
+    return devices.map_runs(_masked(model), (params, mask), images, labels)
 
-    def one(given: tuple[Params, BinaryMask]) -> Array:
+
+@functools.lru_cache(maxsize=16)
+def _masked(model: Any) -> Any:
+    def one(given: tuple[Params, BinaryMask], images: Any, labels: Any) -> Array:
         return _right(decide(_apply(model, masks.apply_mask(*given), images, model.__call__))[0], labels)
 
-    return lax.map(one, (params, mask))
+    return one

@@ -6,6 +6,7 @@ Goodman, and where the paper is silent of their later code.
 
 import dataclasses
 import functools
+import re
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from jaxmod.workdir import Stage
 __all__ = [
     "Training",
     "cut_links",
+    "dense_config",
     "epoch_steps",
     "fixed_links",
     "make_loss",
@@ -49,14 +51,14 @@ class Training:
     """Over the data in an epoch. Rates fall after each epoch."""
     batch_size: int = 128
     learning_rate: float = 0.5
-    """Adadelta's, for the sub-networks."""
-    decay: float = 0.9
-    """Its factor after each epoch."""
+    """Adadelta's, for the sub-networks; times 0.9 after each epoch."""
     noise: float = 1e-4
     """Size of the random walk of links at density 0; it falls to 0 at density 1."""
     l1: float = 1e-4
     rewired: bool = True
     """Deep-R; else links stay where they were put first."""
+    readouts: bool = True
+    """Readouts are trained; else they stay as they start, as in the authors' code."""
 
 
 def make_model(training: Training, classes: int = 10) -> Any:  # for type checkers modules are not hashable
@@ -69,6 +71,16 @@ def make_model(training: Training, classes: int = 10) -> Any:  # for type checke
 def epoch_steps(training: Training, pairs: Pairs) -> int:
     """Returns the steps of an epoch."""
     return max(1, round(training.passes * len(pairs.target) / training.batch_size))
+
+
+def dense_config(training: Training, pairs: Pairs) -> DenseConfig:
+    """Returns how long and on what batches networks are trained; a chunk is an epoch.
+
+    Raises:
+      ValueError: a size is not positive, or the training sees more pairs than can be counted.
+    """
+    steps = epoch_steps(training, pairs)
+    return DenseConfig(training.epochs * steps, training.batch_size, steps, order="epochs")
 
 
 def start(model: Any, pairs: Pairs, keys: Key[Array, " runs"], links: Int[Array, " runs"]) -> Params:
@@ -109,7 +121,7 @@ def train(
         params,
         {"image": pairs.image, "label": pairs.target},
         keys=keys,
-        config=DenseConfig(training.epochs * steps, training.batch_size, steps, order="epochs"),
+        config=dense_config(training, pairs),
         optimizer=_optimizer(training, steps),
         workdir=workdir,
         progress=progress,
@@ -132,7 +144,7 @@ def make_loss(model: Any) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _optimizer(training: Training, steps: int) -> optax.GradientTransformationExtraArgs:
-    rate = optax.exponential_decay(training.learning_rate, steps, training.decay, staircase=True)
+    rate = optax.exponential_decay(training.learning_rate, steps, 0.9, staircase=True)
     link_rate = paper_rate(steps_per_epoch=steps)
     if training.rewired:
         links = deep_r(link_rate, noise=paper_noise(training.noise), l1=training.l1)
@@ -140,10 +152,13 @@ def _optimizer(training: Training, steps: int) -> optax.GradientTransformationEx
         links = fixed_links(link_rate)
     weights = optax.adadelta(rate, rho=0.9, eps=1e-6)
 
-    def labels(params: Params) -> Any:
-        return jax.tree.map(lambda link: "links" if link else "weights", trees.select(params, LINKS))
+    def label(path: str, _: Any) -> str:
+        if re.fullmatch(LINKS, path):
+            return "links"
+        return "weights" if training.readouts or "/readout/" not in path else "frozen"
 
-    return optax.partition({"links": links, "weights": weights}, labels)
+    kinds: Any = {"links": links, "weights": weights, "frozen": optax.set_to_zero()}
+    return optax.partition(kinds, functools.partial(trees.map_with_path, label))
 
 
 def fixed_links(rate: Rate) -> optax.GradientTransformationExtraArgs:

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 from jaxtyping import Float, Int32
 
 from jaxmod.structure import eigen, graph, kmeans
 from jaxmod.train import devices
 
-__all__ = ["Solved", "own_mesh", "solve"]
+__all__ = ["Solved", "solve"]
 
 CHUNK = 32
 """Graphs in a call."""
@@ -65,18 +65,6 @@ def _scaled(weights: graph.Weights) -> graph.Weights:
     return weights if exponent == 0 else tuple(np.ldexp(w, exponent) for w in weights)
 
 
-def own_mesh(graphs: int) -> Mesh | None:
-    """Returns the most devices of this host with equal shares of the graphs, None if one takes them all.
-
-    Not those of other hosts, which have other things to do: in a `Workdir.part` host 0 computes alone.
-    """
-    if jax.config.jax_default_device is not None:  # pyright: ignore[reportAttributeAccessIssue]
-        return None
-    own = jax.local_devices()
-    each = max(n for n in range(1, min(graphs, len(own)) + 1) if graphs % n == 0)
-    return None if each == 1 else Mesh(np.array(own[:each]), ("runs",), axis_types=(AxisType.Auto,))
-
-
 def _send(chunk: list[tuple[graph.Weights, np.ndarray]], k: int) -> Any:
     """Returns the results of a chunk, which may still be computed; None if it is not for this solver."""
     weights, _ = chunk[0]
@@ -88,7 +76,7 @@ def _send(chunk: list[tuple[graph.Weights, np.ndarray]], k: int) -> Any:
     size = 1 if len(chunk) == 1 else CHUNK
     graphs = chunk + [chunk[-1]] * (size - len(chunk))
     layers = tuple(np.stack(layer) for layer in zip(*(w for w, _ in graphs), strict=True))
-    mesh = own_mesh(size)
+    mesh = devices.own_mesh(size)
     split = devices.place((layers, np.stack([u for _, u in graphs])), mesh, split=True)
     start = np.random.default_rng(0).standard_normal((k + eigen.BUFFER, neurons), np.float32)
     program = _program(k, mesh, jax.default_backend() == "cpu")

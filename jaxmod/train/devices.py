@@ -6,6 +6,7 @@ what is computed from the trained arrays is local again, the same on every host.
 """
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import PyTree
@@ -22,8 +24,10 @@ __all__ = [
     "each_share",
     "gather",
     "local",
+    "map_runs",
     "on_several_hosts",
     "one_for_each_core",
+    "own_mesh",
     "own_parts",
     "place",
     "put",
@@ -71,6 +75,39 @@ def runs_mesh(runs: int) -> Mesh | None:
     # Not jax.make_mesh: it wants an order that makes talking cheap, and refuses devices that have none,
     # several nodes of GPUs or five of eight TPU cores among them. Runs do not talk.
     return Mesh(np.array(devices), ("runs",), axis_types=(AxisType.Auto,))
+
+
+def own_mesh(runs: int) -> Mesh | None:
+    """Returns the most devices of this host with equal shares of the runs, None if one takes them all.
+
+    Not those of other hosts, which have other things to do: in a `Workdir.part` host 0 computes alone.
+    """
+    if jax.config.jax_default_device is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return None
+    own = jax.local_devices()
+    each = max(n for n in range(1, min(runs, len(own)) + 1) if runs % n == 0)
+    return None if each == 1 else Mesh(np.array(own[:each]), ("runs",), axis_types=(AxisType.Auto,))
+
+
+def map_runs(f: Callable[..., PyTree], runs: PyTree, *shared: PyTree) -> PyTree:
+    """Returns `f(run, *shared)` of each run, with a leading runs axis; devices of this host share the runs.
+
+    Args:
+      f: the same function again finds the program that was compiled.
+      runs: a tree of arrays with a leading runs axis.
+      *shared: the same for all runs.
+    """
+    mesh = own_mesh(len(jax.tree.leaves(runs)[0]))
+    placed = [place(tree, mesh, split=False) for tree in shared]
+    return local(_mapped(f, mesh, len(shared))(place(runs, mesh, split=True), *placed), mesh)
+
+
+@functools.lru_cache(maxsize=64)
+def _mapped(f: Callable[..., PyTree], mesh: Mesh | None, shared: int) -> Callable[..., PyTree]:
+    def one_by_one(runs: PyTree, *given: PyTree) -> PyTree:
+        return lax.map(lambda run: f(run, *given), runs)
+
+    return jax.jit(each_share(one_by_one, mesh, (True, *[False] * shared)))
 
 
 def each_share(f: Callable[..., Any], mesh: Mesh | None, split: tuple[bool, ...]) -> Callable[..., Any]:

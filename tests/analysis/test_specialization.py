@@ -18,6 +18,11 @@ def test_specialization_of_no_measure_is_undefined():
     np.testing.assert_array_equal(found, [1, 0, -1, np.nan])
 
 
+def test_a_negative_measure_counts_as_none():
+    found = sp.specialization(jnp.array([0.1, -0.1, 0.3, -0.2]), jnp.array([-0.0999, 0.3, -0.3, -0.1]))
+    np.testing.assert_array_equal(found, [1, -1, 1, np.nan])
+
+
 def test_mask_shares_of_parts_sum_to_one(key):
     mask = {
         "net_0": {"w": jax.random.bernoulli(key, 0.3, (10, 10)), "b": jnp.array([True, False])},

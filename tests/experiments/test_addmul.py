@@ -49,7 +49,10 @@ def test_a_barely_trained_mask_keeps_everything_and_its_inverse_nothing(results)
     assert results["half_mask"]["early masked"]["mean"] == 0.0
 
 
-@pytest.mark.parametrize(("name", "top_q"), [("edge_popup", 0.5), ("hard_concrete", 0.05)])
+# test_agreement.py has an experiment with edge_popup.
+@pytest.mark.parametrize(
+    ("name", "top_q"), [pytest.param("edge_popup", 0.5, marks=pytest.mark.slow), ("hard_concrete", 0.05)]
+)
 def test_masks_of_another_estimator(name, top_q, tmp_path):
     results = addmul.run(dataclasses.replace(TINY, seeds=1, estimator=name, top_q=top_q))
     weights = 42 * 16 + 16 * 12 + 12 * 20

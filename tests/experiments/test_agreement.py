@@ -8,7 +8,7 @@ import pytest
 
 import jaxmod as jm
 from experiments import agreement as experiment
-from jaxmod import conditions, files
+from jaxmod import class_masks, conditions, files
 
 TINY = experiment.Config(
     conditions=("digits-dropout",),
@@ -60,14 +60,14 @@ def test_pruned_weights_and_the_output_layer_are_no_class_weights():
 
 def test_the_copied_layer_stays_though_edge_popup_ranks_all_layers_together(monkeypatch):
     found = {}
-    find = jm.find_modules
+    find = class_masks.find_modules
 
     def remember(*args, **options):
         made = find(*args, **options)
         found.update({name: (module.mask, options) for name, module in made.items()})
         return made
 
-    monkeypatch.setattr(jm, "find_modules", remember)
+    monkeypatch.setattr(class_masks, "find_modules", remember)
     config = dataclasses.replace(TINY, seeds=1, estimator="edge_popup", top_q=0.2)
     results = experiment.run(config)
     assert len(results["checks"]) == 5

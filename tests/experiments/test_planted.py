@@ -106,6 +106,8 @@ def test_masks_of_the_same_size_are_the_highest_where_something_is():
         ({"twins": -1}, "twins=-1: expected 0 or more"),
         ({"density": 1.5}, "density=1.5: expected a number above 0, at most 1"),
         ({"top_q": 0.0}, "top_q=0.0: expected a number above 0"),
+        ({"circuit_steps": 0}, "steps must be a positive integer, got 0"),
+        ({"circuit_steps": 10**9}, "more than 2\\*\\*32 examples"),
         ({"sparsity": 1.0}, r"end must be in \[0, 1\), got 1.0"),
         ({"num_samples": 3}, "num_samples=3 does not divide batch_size=128"),
         ({"gumbel_beta": -1.0}, "beta must be zero or more"),

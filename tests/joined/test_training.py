@@ -60,6 +60,24 @@ def test_fixed_links_stay_where_they_are(begun):
         assert not np.array_equal(kernel, _links(begun)[name])
 
 
+def test_networks_without_links_are_trained_too():
+    model = training.make_model(TRAINING)
+    begun = training.start(model, PAIRS, KEYS[:1], jnp.array([0]))
+    trained = training.train(PAIRS, begun, KEYS[:1], TRAINING)
+    assert all(not kernel.any() for kernel in _links(trained.params).values())
+    recurrent = (of["net_0"]["recurrent"]["kernel"] for of in (begun, trained.params))
+    assert not np.array_equal(*recurrent)
+    assert np.isfinite(trained.history["loss"]).all()
+
+
+def test_frozen_readouts_stay_as_they_start(begun):
+    found = training.train(PAIRS, begun, KEYS, dataclasses.replace(TRAINING, readouts=False)).params
+    for name in ("net_0", "net_1"):
+        for part in ("kernel", "bias"):
+            np.testing.assert_array_equal(found[name]["readout"][part], begun[name]["readout"][part])
+        assert not np.array_equal(found[name]["input"]["kernel"], begun[name]["input"]["kernel"])
+
+
 def test_fixed_links_are_adam_with_a_rate_of_the_density(key):
     w = {"w": jnp.array([[0.5, 0.0], [0.0, -0.25]])}
     ours, adam = training.fixed_links(lambda step, p: p * (step + 1)), optax.scale_by_adam()

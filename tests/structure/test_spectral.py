@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import pytest
 
 from jaxmod.structure import eigen, kmeans, spectral
 from jaxmod.train import devices
@@ -28,7 +27,7 @@ def test_one_by_one_all_at_once_and_on_two_devices():
     labels, values, residuals = spectral._program(K, None, True)(*given)
     assert labels[1, 4] == -1 and (np.asarray(labels[0]) >= 0).all() and residuals.max() < 1e-4
     at_once = spectral._program(K, None, False)(*given)
-    mesh = spectral.own_mesh(4)
+    mesh = devices.own_mesh(4)
     assert mesh is not None and mesh.size == 2
     split = devices.place(given[:2], mesh, split=True)
     on_two = spectral._program(K, mesh, True)(*split, devices.place(given[2], mesh, split=False))
@@ -47,19 +46,8 @@ def test_one_program_for_any_number_of_graphs(monkeypatch):
     few = list(spectral.solve(graphs[:6], K))
     for a, b in zip(few, everything[:6], strict=True):
         np.testing.assert_array_equal(a.labels, b.labels)
-    program: Any = spectral._program(K, spectral.own_mesh(4), jax.default_backend() == "cpu")
+    program: Any = spectral._program(K, devices.own_mesh(4), jax.default_backend() == "cpu")
     assert program._cache_size() == 1
-
-
-@pytest.mark.parametrize(("graphs", "own", "expected"), [(4, 2, 2), (32, 8, 8), (32, 5, 4), (1, 2, None)])
-def test_only_the_devices_of_this_host_are_used(monkeypatch, graphs, own, expected):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(jax, "process_index", lambda: 0)
-    monkeypatch.setattr(jax, "local_devices", lambda host=0: [(host, i) for i in range(own)])
-    monkeypatch.setattr(spectral, "Mesh", lambda array, names, axis_types: [tuple(d) for d in array])
-    mesh: Any = spectral.own_mesh(graphs)  # the list of devices, as patched above
-    assert (mesh and len(mesh)) == expected
-    assert not mesh or {host for host, _ in mesh} == {0}
 
 
 def test_the_first_of_two_hosts_clusters_alone(monkeypatch):

@@ -101,6 +101,31 @@ def test_collectives_would_be_seen():
     assert any(name in text for name in COLLECTIVES)
 
 
+@pytest.mark.parametrize(("runs", "own", "expected"), [(4, 2, 2), (32, 8, 8), (32, 5, 4), (1, 2, None)])
+def test_a_mesh_of_this_host_alone(monkeypatch, runs, own, expected):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    monkeypatch.setattr(jax, "local_devices", lambda host=0: [(host, i) for i in range(own)])
+    monkeypatch.setattr(devices, "Mesh", lambda array, names, axis_types: [tuple(d) for d in array])
+    mesh: Any = devices.own_mesh(runs)  # the list of devices, as patched above
+    assert (mesh and len(mesh)) == expected
+    assert not mesh or {host for host, _ in mesh} == {0}
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+def test_mapped_runs_are_those_of_a_loop(runs):
+    x, shared = np.arange(3.0 * runs).reshape(runs, 3), {"scale": np.float32(2)}
+    found = devices.map_runs(_scaled, {"x": x}, shared)
+    np.testing.assert_array_equal(found, [2 * row.sum() for row in x])
+    devices._mapped.cache_clear()
+    with jax.default_device(jax.devices()[0]):
+        np.testing.assert_array_equal(devices.map_runs(_scaled, {"x": x}, shared), found)
+
+
+def _scaled(run, shared):
+    return run["x"].sum() * shared["scale"]
+
+
 def test_a_device_for_each_core_in_a_fresh_process():
     source = (
         "from jaxmod.train import devices; devices.one_for_each_core(); import jax; print(jax.device_count())"
