@@ -19,6 +19,7 @@ from jaxmod.reports import Results
 from jaxmod.structure.agreement_plots import agreement_plans
 from jaxmod.structure.cluster_figures import cluster_plans
 from jaxmod.structure.lesion_figures import lesion_plans
+from jaxmod.vision.figures import removal_plans, stability_plans, transfer_plans
 
 __all__ = ["draw_all", "figure_paths"]
 
@@ -52,6 +53,12 @@ def _plans(results: Results) -> list[Plan]:
         return specialization_plans(results)
     if "lesions" in results:
         return lesion_plans(results)
+    if "transfer" in results:
+        return transfer_plans(results)
+    if "stability" in results:
+        return stability_plans(results)
+    if "removal" in results:
+        return removal_plans(results)
     if "recovery" in results:
         return recovery_plans(results)
     if "points" in results:

@@ -242,10 +242,14 @@ def _make_observe(
 
 
 def _warn_of_empty_layers(task: str, mask: BinaryMask) -> None:
-    """Warns of layers that keep nothing in some run: whatever they pass on is lost (C.6.1)."""
+    """Warns of layers that keep nothing in some run: whatever they pass on is lost (C.6.1).
+
+    Not of biases, without which a layer still passes on its inputs.
+    """
     runs = jax.tree.leaves(mask)[0].shape[0]
     for run in range(runs):
-        empty = masks.empty_layers(jax.tree.map(lambda m, run=run: m[run], mask))
+        paths = masks.empty_layers(jax.tree.map(lambda m, run=run: m[run], mask))
+        empty = [path for path in paths if not path.endswith("bias")]
         if empty:
             warnings.warn(
                 f"task {task!r}, run {run}: the mask keeps no weight of {', '.join(map(repr, empty))}. "

@@ -264,8 +264,11 @@ def test_a_mask_keeps_what_its_task_needs(key):
 def test_an_empty_layer_is_warned_about_by_name(params, key):
     config = dataclasses.replace(CONFIG, steps=300, chunk_steps=300, beta=10.0, learning_rate=2e-2)
     with pytest.warns(UserWarning, match=r"task 'forward', run 0.*'layer_1/kernel'") as caught:
-        find(params, {"forward": tiny_data()}, keys=key, config=config)
+        found = find(params, {"forward": tiny_data()}, keys=key, config=config, where=".*")
     assert len(caught) == 1
+    # A layer without a bias still passes on its inputs.
+    assert not found["forward"].mask["layer_1"]["bias"].any()
+    assert "bias" not in str(caught[0].message)
 
 
 @pytest.mark.parametrize(

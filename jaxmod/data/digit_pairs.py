@@ -102,8 +102,8 @@ def scaled(
     """Returns the pixels in a row, in [0, 1].
 
     The paper does not say how it scales them, and later code has them standardised (to mean 0 and variance
-    1 on MNIST). Units are then saturated from the start, and most networks with a single link have not
-    learned to communicate after the paper's five epochs: accuracies of 0.50 to 0.71, for 0.76 to 0.81.
+    1 on MNIST). Units are then saturated from the start, and networks with a single link had not learned to
+    communicate after the paper's five epochs.
 
     It is meant for the loss: bytes are a quarter of what floats take on the device.
     """

@@ -57,7 +57,7 @@ class Training:
     l1: float = 1e-4
     rewired: bool = True
     """Deep-R; else links stay where they were put first."""
-    readouts: bool = True
+    readouts: bool = False
     """Readouts are trained; else they stay as they start, as in the authors' code."""
 
 

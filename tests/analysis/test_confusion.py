@@ -2,8 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix
 
-from jaxmod.analysis.confusion import operation_confusion
+from jaxmod.analysis.confusion import (
+    class_confusion,
+    largest_other_drop,
+    operation_confusion,
+    relative_change,
+)
 
 
 def brute_force(predicted, candidates, requested):
@@ -53,3 +59,24 @@ def test_runs_and_jit_give_what_a_loop_gives():
     runs = [random_answers(seed) for seed in range(3)]
     got = jax.jit(jax.vmap(operation_confusion))(*(jnp.stack(x) for x in zip(*runs, strict=True)))
     np.testing.assert_allclose(got, [operation_confusion(*answers) for answers in runs], rtol=1e-6)
+
+
+def test_class_confusion_is_that_of_scikit_learn():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 300)
+    predicted = np.where(random.random(300) < 0.6, labels, random.integers(0, 4, 300))
+    found = class_confusion(jnp.asarray(predicted), jnp.asarray(labels), 4)
+    np.testing.assert_allclose(found, 100 * confusion_matrix(labels, predicted, normalize="true"), rtol=1e-5)
+    absent = class_confusion(jnp.asarray(predicted), jnp.asarray(labels), 5)
+    np.testing.assert_array_equal(absent[4], 0)
+
+
+def test_changes_are_relative_to_the_control():
+    control = jnp.array([[80.0, 20.0, 0.0], [0.0, 50.0, 50.0], [100.0, 0.0, 0.0]])
+    without = jnp.array([[20.0, 80.0, 0.0], [0.0, 45.0, 55.0], [90.0, 0.0, 10.0]])
+    change = relative_change(without, control)
+    np.testing.assert_allclose(change, [-75, -10, np.nan])  # nothing can be said of the third
+    np.testing.assert_allclose(largest_other_drop(change[:2], 0), 100 * 10 / 75, rtol=1e-6)
+    np.testing.assert_allclose(largest_other_drop(jnp.array([-75.0, 10.0, 5.0]), 0), 0)  # others gain
+    assert np.isnan(largest_other_drop(jnp.array([0.0, -5.0]), 0))
+    assert np.isnan(largest_other_drop(change, 0))

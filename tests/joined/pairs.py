@@ -7,7 +7,7 @@ import numpy as np
 from jaxmod.data.digit_pairs import Pairs, pair_target
 from jaxmod.joined.training import Training
 
-TRAINING = Training(hidden=6, steps=3, epochs=2, batch_size=16)
+TRAINING = Training(hidden=6, steps=3, epochs=2, batch_size=16, readouts=True)
 LINKS = jnp.array([1, 9, 36])
 KEYS = jax.random.split(jax.random.key(3), 3)
 

@@ -1,0 +1,341 @@
+"""Which weights does a single class need? (Csordas et al. 2021, section 5 and appendix C.7)
+
+A network learns to tell ten classes. A control mask keeps the weights that it uses; then a mask is trained
+without each class in turn, the output layer's mask being the control's. The weights that are gone were there
+for that class alone: its accuracy drops, and the confusion matrix tells what it is now taken for. Figures 6
+and 18 to 21 of the paper.
+
+    python -m experiments.class_removal --preset=quick                    # scikit-learn's digits
+    python -m experiments.class_removal --preset=cpu --data_dir=DIR       # CIFAR-10, simple CNN
+    python -m experiments.class_removal --preset=cpu --data_dir=DIR --config.architecture=cnn-no-dropout
+    python -m experiments.class_removal --preset=paper --data_dir=DIR     # beta of the paper
+    python -m experiments.class_removal --preset=code --data_dir=DIR      # beta of the authors' code
+    python -m experiments.class_removal --preset=resnet110 --data_dir=DIR
+
+The README's table has times and numbers.
+"""
+
+import base64
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxmod as jm
+from jaxmod import cli, configs
+from jaxmod.analysis.confusion import class_confusion, largest_other_drop, relative_change
+from jaxmod.analysis.sharing import remaining
+from jaxmod.class_masks import ClassMasks, find_class_masks
+from jaxmod.data.images import CLASSES, IMAGES, load_images
+from jaxmod.reports import array_stat, stat
+from jaxmod.summary import check
+from jaxmod.vision import networks
+from jaxmod.vision.networks import ARCHITECTURES, MASKED, OUTPUT, ImageData, image_data
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FASHION = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+NAMES = {"cifar10": CIFAR10, "fashion_mnist": FASHION}
+"""Of classes; those of other data sets are their digits."""
+SWAPS = {
+    **{"cat": ("dog",), "dog": ("cat",), "airplane": ("bird", "ship")},
+    **{"automobile": ("truck",), "truck": ("automobile",)},
+}
+"""What the paper says a class of CIFAR-10 is taken for when its weights are gone."""
+SHOWN = 3
+"""Images of each class in the figure."""
+
+
+@dataclasses.dataclass
+class Config:
+    """The paper's values for the simple CNN are the defaults."""
+
+    dataset: str = "cifar10"
+    architecture: str = "cnn"  # or cnn-no-dropout, resnet
+    channels: tuple[int, ...] = (32, 64, 128, 256)  # of the CNN
+    blocks: int = 18  # in each group of the ResNet, which has 6 layers for each, and 2 more
+    seeds: int = 10
+    seed: int = 0
+    network_steps: int = 20_000
+    network_learning_rate: float = 1e-3
+    batch_size: int = 128
+    mask_steps: int = 20_000
+    mask_learning_rate: float = 1e-3
+    mask_batch_size: int = 128
+    num_samples: int = 4
+    beta: float = 1e-4  # alpha = beta / mask_batch_size
+    estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
+    top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
+    temperature: float = 1.0  # of gumbel_sigmoid
+    noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
+    bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
+    rao_blackwell: bool = False  # the mean slope given the sample in place of its own
+    clip_norm: float = 1.0
+    chunk_steps: int = 1000
+
+
+PRESETS = {
+    # A logit falls by the rate at each step at most: 1e-3 would take 2,000 steps from 2 to 0.
+    "quick": Config(
+        dataset="digits", channels=(16, 32, 64), seeds=1, network_steps=800, mask_steps=600,
+        mask_learning_rate=3e-2, beta=3e-3, chunk_steps=200,
+    ),
+    "cpu": Config(
+        seeds=1, network_steps=8_000, mask_steps=2_000, mask_learning_rate=1e-2, chunk_steps=250, beta=3e-4,
+    ),
+    "paper": Config(),
+    "code": Config(beta=3e-4),
+    "resnet110": Config(
+        architecture="resnet", network_steps=64_000, network_learning_rate=0.1, mask_steps=30_000,
+        mask_learning_rate=0.03, mask_batch_size=256, beta=2e-5,
+    ),
+}  # fmt: skip
+
+
+def validate(config: Config) -> None:
+    """Raises ValueError for values that cannot work, or data that are not there, before any work."""
+    configs.check_choice("dataset", config.dataset, IMAGES)
+    configs.check_choice("architecture", config.architecture, ARCHITECTURES)
+    configs.check_choice("noise", config.noise, ("mix32", "jax"))
+    positive = ("channels", "blocks", "seeds", "network_learning_rate", "clip_norm", "temperature")
+    configs.check_positive(config, *positive)
+    configs.network_config(config)
+    mask_config(config)
+    configs.make_estimator(config)
+    try:
+        data = image_data(load_images(config.dataset), config.architecture)  # pyright: ignore[reportArgumentType]
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+    networks.functions_of(config, data)  # images too small for so many layers
+
+
+def mask_config(config: Config) -> jm.MaskConfig:
+    """Returns how masks are trained."""
+    return configs.mask_config(dataclasses.replace(config, batch_size=config.mask_batch_size))
+
+
+def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
+    """Returns the results: networks, masks, and what each class is taken for without its weights."""
+    architecture: Any = config.architecture
+    data = image_data(load_images(config.dataset), architecture)
+    keys, _ = configs.run_keys(config)
+    functions = networks.functions_of(config, data)
+
+    # 1. Train the networks.
+    variables = networks.train_networks(
+        functions,
+        data.train,
+        keys,
+        configs.network_config(config),
+        networks.make_optimizer(
+            architecture, config.network_steps, config.network_learning_rate, config.clip_norm
+        ),
+        workdir.stage("network") if workdir else None,
+        progress,
+    )
+
+    # 2. Freeze the weights; train the control mask, then a mask without each class.
+    masks = find_class_masks(
+        functions.mask_loss,
+        variables,
+        data.train["label"],
+        output=OUTPUT,
+        keys=keys,
+        estimator=configs.make_estimator(config),
+        where=MASKED,
+        stage=lambda name: workdir.stage(name) if workdir else None,
+        config=mask_config(config),
+        data=data.train,
+        evaluate=functions.right,
+        progress=progress,
+    )
+    if workdir:
+        named = {f"without {c}": module.mask for c, module in enumerate(masks.without)}
+        jm.save_masks(workdir.path / "masks.npz", {"control": masks.control.mask, **named})
+
+    # 3. What is each class taken for?
+    def compute() -> dict[str, Any]:
+        return measure(config, functions, variables, masks, data)
+
+    measured = workdir.part("confusion", compute) if workdir else compute()
+    results = {
+        "question": "Which weights does a single class need, and what is it taken for without them?",
+        "notes": [f"{data.source}."],
+        "model": config.architecture,
+        "runs": config.seeds,
+        "removal": {"classes": class_names(config.dataset), **describe(measured)},
+    }
+    return results | {"tables": tables(results["removal"]), "checks": checks(results["removal"])}
+
+
+def class_names(dataset: str) -> list[str]:
+    """Returns what the classes of a data set are called."""
+    return list(NAMES.get(dataset, map(str, range(CLASSES))))
+
+
+def measure(
+    config: Config, functions: networks.Functions, variables: Any, masks: ClassMasks, data: ImageData
+) -> dict[str, Any]:
+    """Returns confusion matrices in percent, `[runs][true][seen]`, what remains, and images that flip."""
+    image, label = jnp.asarray(data.valid["image"]), jnp.asarray(data.valid["label"])
+
+    def seen(mask: Any) -> np.ndarray:
+        masked = variables if mask is None else jm.apply_mask(variables, mask)
+        return np.asarray(networks.predict(functions, masked, image))
+
+    def confusion(predicted: np.ndarray) -> list[Any]:
+        return [np.asarray(class_confusion(jnp.asarray(run), label, CLASSES)).tolist() for run in predicted]
+
+    control = seen(masks.control.mask)
+    without = [seen(module.mask) for module in masks.without]
+    kept = jax.vmap(lambda mask, control: remaining(mask, control)["total"])
+    return {
+        "accuracy": (seen(None) == data.valid["label"]).mean(axis=1).tolist(),
+        "control accuracy": (control == data.valid["label"]).mean(axis=1).tolist(),
+        "density": np.asarray(jax.vmap(jm.density)(masks.control.mask)).tolist(),
+        "control": confusion(control),
+        "without": [confusion(predicted) for predicted in without],
+        "remaining": [np.asarray(kept(m.mask, masks.control.mask)).tolist() for m in masks.without],
+        "flips": [flips(c, control[0], predicted[0], data.valid) for c, predicted in enumerate(without)],
+    }
+
+
+def flips(c: int, control: np.ndarray, without: np.ndarray, valid: Any) -> list[dict[str, Any]]:
+    """Returns the first images of a class that are seen right until its weights are gone."""
+    rows = np.flatnonzero((valid["label"] == c) & (control == c) & (without != c))[:SHOWN]
+    return [
+        {
+            "seen": int(without[row]),
+            "shape": valid["image"][row].shape,
+            "pixels": base64.b64encode(valid["image"][row].tobytes()).decode(),
+        }
+        for row in rows.tolist()
+    ]
+
+
+def describe(measured: dict[str, Any]) -> dict[str, Any]:
+    """Returns statistics over runs of what was measured.
+
+    A drop is in percent of the accuracy under the control mask; None where that is 0 in some run.
+    """
+    control, without = np.array(measured["control"]), np.array(measured["without"])  # [runs], [class, runs]
+    change = np.array(
+        jax.vmap(jax.vmap(relative_change), (0, None))(jnp.asarray(without), jnp.asarray(control))
+    )
+    own = np.array([-change[c, :, c] for c in range(CLASSES)])  # [class, runs]
+    others = np.array([-np.delete(change[c], c, axis=1).mean(axis=1) for c in range(CLASSES)])
+    largest = np.array(
+        [[float(largest_other_drop(jnp.asarray(x), c)) for x in change[c]] for c in range(CLASSES)]
+    )
+    differences = without - control[None]
+    return {
+        "accuracy": stat(measured["accuracy"]),
+        "control accuracy": stat(measured["control accuracy"]),
+        "density": stat(measured["density"]),
+        "control": array_stat(control),
+        "differences": [array_stat(x) for x in differences],
+        "drop": [_defined(x) for x in own],
+        "others' drop": [_defined(x) for x in others],
+        "largest other drop": [_defined(x) for x in largest],
+        "remaining": [stat(x) for x in measured["remaining"]],
+        "flips": measured["flips"],
+    }
+
+
+def _defined(values: np.ndarray) -> dict[str, Any] | None:
+    return stat(values) if np.isfinite(values).all() else None
+
+
+def taken_for(removal: dict[str, Any], c: int) -> int:
+    """Returns the class that examples of class `c` are most taken for, beyond the control mask's errors."""
+    row = np.array(removal["differences"][c]["mean"][c])
+    row[c] = -np.inf
+    return int(np.argmax(row))
+
+
+def tables(removal: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the accuracies, and what each class loses."""
+    names = removal["classes"]
+    accuracy = [_percent(removal[key]) for key in ("accuracy", "control accuracy", "density")]
+    rows = [
+        [name, *(removal[key][c] for key in ("drop", "others' drop", "largest other drop")),
+         _percent(removal["remaining"][c]), names[taken_for(removal, c)]]
+        for c, name in enumerate(names)
+    ]  # fmt: skip
+    return [
+        {
+            "title": "Accuracy (%)",
+            "header": ["", "network", "control mask", "weights kept"],
+            "rows": [["all classes", *accuracy]],
+            "words": 1,
+            "digits": 1,
+        },
+        {
+            "title": "Classes left out (%)",
+            "header": [
+                "class",
+                "drop",
+                "mean drop of the others",
+                "largest other drop",
+                "remaining",
+                "taken for",
+            ],
+            "rows": rows,
+            "words": 1,
+            "digits": 1,
+            "note": "Drop: in percent of the accuracy under the control mask. Largest other drop: in percent "
+            "of the class's own. Remaining: the part of the control mask's weights. Taken for: the class "
+            "that gains most.",
+        },
+    ]
+
+
+def _percent(given: dict[str, Any]) -> dict[str, Any]:
+    return stat([100 * x for x in given["runs"]])
+
+
+def checks(removal: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the paper's statements beside ours; each must hold in the mean over runs."""
+    names = removal["classes"]
+    network, control = (100 * removal[key]["mean"] for key in ("accuracy", "control accuracy"))
+    found = [
+        check(
+            "the control mask keeps the accuracy, to 2 points",
+            "only a slight drop (C.2)",
+            f"{control:.1f}% of {network:.1f}%",
+            control >= network - 2,
+        )
+    ]
+    defined = all(x is not None for key in ("drop", "others' drop") for x in removal[key])
+    if defined:
+        own, others = (np.array([s["mean"] for s in removal[key]]) for key in ("drop", "others' drop"))
+        weakest = int(np.argmin(own - 3 * np.maximum(others, 0)))
+        found.append(
+            check(
+                "each class left out drops at least 3 times as much as the others do on average",
+                "drops of others are small (Fig. 6b)",
+                f"drops of {own.min():.0f} to {own.max():.0f}%; {names[weakest]}: {own[weakest]:.0f}%, the "
+                f"others {others[weakest]:.1f}%",
+                bool((own > 0).all() and (own >= 3 * others).all()),
+            )
+        )
+        largest = [s["mean"] for s in removal["largest other drop"] if s]
+        found.append(
+            check(
+                "and more than any other class",
+                "at most about 10% of its drop (Fig. 6b)",
+                f"the largest other drop is {max(largest, default=np.nan):.0f}% of it",
+                len(largest) == CLASSES and max(largest) < 100,
+            )
+        )
+    if names == list(CIFAR10):
+        for name, expected in SWAPS.items():
+            other = names[taken_for(removal, names.index(name))]
+            statement = f"without its weights, {name} is taken for {' or '.join(expected)}"
+            found.append(check(statement, "yes (Fig. 19)", other, other in expected))
+    return found
+
+
+if __name__ == "__main__":
+    cli.main("class_removal", PRESETS, run, validate, estimator=configs.make_estimator)
