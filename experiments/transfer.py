@@ -29,14 +29,16 @@ from jax import lax
 
 import jaxmod as jm
 from jaxmod import cli, configs, hosts
+from jaxmod.analysis.chance import chance_overlap
 from jaxmod.analysis.sharing import sharing
 from jaxmod.data.images import CLASSES, load_images
 from jaxmod.models import FNN, layer_labels
 from jaxmod.reports import stat
 from jaxmod.summary import check
 from jaxmod.train import devices
-from jaxmod.train.steps import without_state
-from jaxmod.transfer import Learned, frozen_but, learn_in_turn
+from jaxmod.train.randomness import Stream, stream_key
+from jaxmod.train.steps import frozen_but, without_state
+from jaxmod.transfer import Learned, learn_in_turn
 from jaxmod.vision.networks import ImageData, image_data
 
 DATASETS = ("mnist", "fashion_mnist", "digits")
@@ -128,7 +130,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         return workdir.part(name, compute) if workdir else compute()
 
     # 1. Learn one task after another; after each, solve it and all before it.
-    accuracy, shared, kept, all_masks, changed = [], [], [], {}, 0
+    accuracy, shared, chance, kept, all_masks, changed = [], [], [], [], {}, 0
     learned = learn_in_turn(
         loss,
         init,
@@ -149,7 +151,8 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         accuracy.append(
             part(f"accuracy after {name}", functools.partial(measure, right, of.params, known, data.valid))
         )
-        shared.append(share(of, config.seeds))
+        shared.append(share(of))
+        chance.append(np.asarray(chance_overlap(of.mask, of.used, runs_axis=0)["total"].expected).tolist())
         kept.append(np.asarray(jax.vmap(jm.density)(of.mask)).tolist())
         if before is not None:
             changed += count_changed(before, of)
@@ -168,6 +171,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         "accuracy": [[stat(x) for x in row] for row in accuracy],
         "changed": changed,
         "sharing": [{layer: stat(x) for layer, x in row.items()} for row in shared],
+        "chance": [stat(x) for x in chance],
         "density": [stat(x) for x in kept],
         "baseline": baseline and [stat(x) for x in baseline],
         "logits": [config.used_logit, config.new_logit],
@@ -250,18 +254,22 @@ def _accuracy(right: Any) -> Any:
     return one
 
 
-def share(of: Learned, runs: int) -> dict[str, list[float]]:
+def share(of: Learned) -> dict[str, list[float]]:
     """Returns the part of a task's mask that earlier tasks use, of each layer's weights and of all leaves."""
     found = jax.vmap(sharing)(of.mask, of.used)
     labels = layer_labels(of.params)
     rows = {label: found[path].shared for path, label in labels.items()} | {"total": found["total"].shared}
-    return {label: np.asarray(x, np.float64).reshape(runs).tolist() for label, x in rows.items()}
+    return {label: np.asarray(x, np.float64).tolist() for label, x in rows.items()}
 
 
 def count_changed(before: Learned, after: Learned) -> int:
     """Returns how many used weights differ, in any bit, from what they were after the task before."""
-    used = after.used
-    differ = jax.tree.map(lambda u, a, b: jnp.sum(u & (a != b)), used, before.params, after.params)
+
+    def count(used: Any, *weights: Any) -> Any:
+        old, new = (lax.bitcast_convert_type(w, jnp.uint32) for w in weights)
+        return jnp.sum(used & (old != new))
+
+    differ = jax.tree.map(count, after.used, before.params, after.params)
     return int(sum(jax.tree.leaves(differ)))
 
 
@@ -290,7 +298,10 @@ def retrain_first_layer(
             params = train(init, task, keys=own, optimizer=adam, workdir=stored).params
             first = params
         else:
-            start = {**first, "layer_1": jax.vmap(init)(own)["layer_1"]}
+            start = {
+                **first,
+                "layer_1": jax.vmap(lambda key: init(stream_key(key, Stream.INIT)))(own)["layer_1"],
+            }
             params = train(start, task, keys=own, optimizer=frozen_but(FIRST, adam), workdir=stored).params
 
         def accuracy(params: Any = params, number: int = number) -> list[float]:
@@ -314,10 +325,9 @@ def tables(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         baseline = found["baseline"][number] if found["baseline"] else None
         values = [own, last, found["density"][number], baseline]
         rows.append([name, *(v and stat([100 * x for x in v["runs"]]) for v in values)])
-    layers = list(found["sharing"][0])
     shared = [
-        [name, *(stat([100 * x for x in row[layer]["runs"]]) for layer in layers)]
-        for name, row in zip(names[1:], found["sharing"][1:], strict=True)
+        [name, *(stat([100 * x for x in s["runs"]]) for s in (*row.values(), by_chance))]
+        for name, row, by_chance in zip(names[1:], found["sharing"][1:], found["chance"][1:], strict=True)
     ]
     return [
         {
@@ -330,11 +340,12 @@ def tables(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         },
         {
             "title": "Shared with earlier tasks (% of a task's mask)",
-            "header": ["task", *layers],
+            "header": ["task", *found["sharing"][0], "by chance"],
             "rows": shared,
             "words": 1,
             "digits": 1,
-            "note": "Layers: their weights; total: biases too.",
+            "note": "Layers: their weights; total: biases too. By chance: the total of random masks with as "
+            "many weights in each layer.",
         },
     ]
 
@@ -343,9 +354,9 @@ def checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the paper's statements beside ours."""
     names, rows = found["tasks"], []
     after = [[s["runs"] for s in row] for row in found["accuracy"]]
-    lost = sum(after[-1][q] != after[q][q] for q in range(len(names)))
+    lost = sum(after[-1][q] != after[q][q] for q in range(len(names) - 1))
     if not found["reset"]:
-        kept = f"{len(names) - lost} of {len(names)} accuracies as they were"
+        kept = f"{len(names) - 1 - lost} of {len(names) - 1} accuracies as they were"
         ours = f"{kept}, {found['changed']} used weights differ"
         unchanged = lost == 0 and found["changed"] == 0
         rows.append(check("old tasks are solved as before, to the last bit", "by design", ours, unchanged))
@@ -354,7 +365,9 @@ def checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     hidden = [layer for layer in second if layer not in ("output", "total")]
     if found["logits"][0] == found["logits"][1]:
         at = {layer: second[layer]["mean"] for layer in (*hidden, "output")}
-        ours = f"T2: {second['total']['mean']:.0%} (" + ", ".join(f"{n} {x:.0%}" for n, x in at.items()) + ")"
+        by_chance = found["chance"][1]["mean"]
+        layers = ", ".join(f"{layer} {x:.0%}" for layer, x in at.items())
+        ours = f"T2: {second['total']['mean']:.0%}, by chance {by_chance:.0%} ({layers})"
         low = second["total"]["mean"] < 0.5
         rows.append(check("sharing is low while weights are free", "yes (Fig. 3)", ours, low))
         output = [row["output"]["mean"] for row in found["sharing"][1:]]

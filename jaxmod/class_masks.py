@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Key, PyTree
 
 from jaxmod import trees
 from jaxmod.find import Found, find_modules
+from jaxmod.train import inputs
+from jaxmod.train.tasks import num_examples
 from jaxmod.types import BinaryMask, Estimator, Logits, Params, Where
 from jaxmod.workdir import Stage
 
@@ -37,6 +39,7 @@ def find_class_masks(
     params: Params,
     labels: Int[np.ndarray, " examples"],
     *,
+    data: PyTree,
     output: str,
     keys: Key[Array, " runs"],
     estimator: Estimator,
@@ -53,27 +56,32 @@ def find_class_masks(
     Args:
       loss_fn: as for `find_modules`.
       params: frozen, leading runs axis.
-      labels: the class of each example of `data`; classes count from 0.
+      labels: the class of each example; classes count from 0.
+      data: the examples, a pytree of arrays.
       output: a regex on the paths of the output layer's masked leaves.
       keys: one for each run.
       estimator: of the masks.
       where: the leaves to mask.
       stage: `name -> stage` of a workdir, for the stages "control" and "classes".
-      **options: more of `find_modules`: `data`, of which tasks are rows, `config`, `evaluate`, `progress`.
+      **options: more of `find_modules`: `config`, `evaluate`, `progress`.
 
     Raises:
-      ValueError: as `find_modules`; a class has no example; `output` matches no masked leaf.
+      ValueError: as `find_modules`; labels are not as many as examples; a class has no example; `output`
+        matches no masked leaf.
     """
     labels = np.asarray(labels)
+    if (examples := num_examples(data, "data")) != len(labels):
+        raise ValueError(f"labels: there are {len(labels)}, expected one for each of {examples} examples.")
     classes = int(labels.max()) + 1
     if absent := sorted(set(range(classes)) - set(labels.tolist())):
         raise ValueError(f"labels: no example of class {', '.join(map(str, absent))}; it cannot be left out.")
-    shared = {"keys": keys, "estimator": estimator, "params_axis": 0, **options}
+    shared = {"keys": keys, "estimator": estimator, "params_axis": 0, "data": data, **options}
     rows = np.arange(len(labels))
     control = find_modules(
         loss_fn, params, {"control": rows}, where=where, workdir=stage("control"), **shared
     )["control"]
-    start = jax.vmap(lambda key, params: estimator.init(key, params, where))(keys, params)
+    # From where the control started, so that nothing but the class that is left out makes a difference.
+    start = inputs.start_logits(keys, inputs.one_run(params, 0), where, estimator, None)
     without = find_modules(
         loss_fn,
         params,

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Key, PyTree
 
 from jaxmod import masks, trees
@@ -30,7 +29,7 @@ from jaxmod.types import Batch, BinaryMask, Estimator, Metrics, Params
 from jaxmod.workdir import Stage, fingerprint, open_stage
 from jaxmod.writers import Progress
 
-__all__ = ["Learned", "frozen_but", "learn_in_turn"]
+__all__ = ["Learned", "learn_in_turn"]
 
 _TASKS = 1001  # a stream of a run's key beside those of its training, which count from 0
 
@@ -43,7 +42,7 @@ class Learned(NamedTuple):
     mask: BinaryMask
     """Of the task."""
     used: BinaryMask
-    """What the masks of earlier tasks use."""
+    """What the masks of earlier tasks use, without what `reset` starts anew."""
     history: dict[str, np.ndarray]
 
 
@@ -82,10 +81,12 @@ def learn_in_turn(
       progress: report every chunk.
 
     Raises:
-      ValueError: bad keys, params or data.
+      ValueError: bad keys, params or data; `config.bfloat16`, as weights are trained here.
       NonFiniteError: a run turned NaN.
     """
     randomness.check_keys(keys)
+    if config.bfloat16:
+        raise ValueError("bfloat16 is for frozen weights; here they are trained. Leave it at False.")
     estimator = gumbel_sigmoid()
     params, used = None, None
     for number, (name, task) in enumerate(tasks):
@@ -124,6 +125,9 @@ def _learn(
     progress: bool,
 ) -> Learned:
     source, runs = make_source({"task": task}, None), len(keys)
+    one = inputs.one_run(params, 0)
+    inputs.check_loss(loss_fn, False, one, source, config.batch_size, config.num_samples)
+    inputs.check_evaluate(evaluate, one, source, config.eval_examples)
     axes, optimizer = resolve_axes(config.axes), clipped_adam(config.clip_norm)
     program = Program(
         step=make_joint_step(loss_fn, estimator, optimizer, config.num_samples, axes.samples),
@@ -147,7 +151,7 @@ def _learn(
             "key_impl": str(jax.random.key_impl(keys)),
             "keys": fingerprint(jax.random.key_data(keys)),
             "start": fingerprint((params, logits, used)),
-            "data": fingerprint(source.task),
+            "data": fingerprint((source.task, source.pool)),
         }
 
     state = JointState(params, logits, jax.vmap(optimizer.init)((params, logits)))
@@ -189,21 +193,12 @@ def _observe(
 
 
 def _warn_of_full_layers(name: str, used: BinaryMask) -> None:
-    full = [path for path, u in trees.paths_and_leaves(used) if np.asarray(u).all()]
-    if full:
-        warnings.warn(
-            f"task {name!r}: earlier tasks use every weight of {', '.join(map(repr, full))}, in every run; "
-            "nothing new can be learned there. Take a larger network, or a larger beta.",
-            stacklevel=3,
-        )
-
-
-def frozen_but(trained: str, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Returns an optimizer that moves only the leaves whose paths match a regex (`train_network`)."""
-
-    def labels(params: Params) -> PyTree:
-        chosen = trees.select(params, trained)
-        return jax.tree.map(lambda moves: "moves" if moves else "stays", chosen)
-
-    kinds: Any = {"moves": optimizer, "stays": optax.set_to_zero()}
-    return optax.partition(kinds, labels)
+    for path, u in trees.paths_and_leaves(used):
+        full = np.flatnonzero(np.asarray(u).reshape(len(u), -1).all(axis=1))
+        if full.size and not path.endswith("bias"):
+            warnings.warn(
+                f"task {name!r}: earlier tasks use every weight of {path!r} in run "
+                f"{', '.join(map(str, full))}; nothing new can be learned there. Take a larger network, or a "
+                "larger beta.",
+                stacklevel=3,
+            )

@@ -1,5 +1,7 @@
 """Tasks in turn: what is used stays, all else starts anew, and a stopped run goes on."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,8 @@ import optax
 import pytest
 
 import jaxmod as jm
-from jaxmod.train.steps import without_state
-from jaxmod.transfer import frozen_but, learn_in_turn
+from jaxmod.train.steps import frozen_but, without_state
+from jaxmod.transfer import learn_in_turn
 from jaxmod.workdir import Workdir
 from tests.helpers import (
     assert_trees_close,
@@ -78,10 +80,28 @@ def test_masks_prefer_used_weights_where_others_start_lower(learned):
     assert all(m.all() for m in jax.tree.leaves(high["a"].mask))
 
 
-def test_a_full_network_is_warned_about():
+def test_a_full_layer_is_warned_about_and_a_full_bias_is_not():
     few = jm.MaskConfig(1, batch_size=16, num_samples=1, learning_rate=0.01, beta=0.0, chunk_steps=1)
-    with pytest.warns(UserWarning, match="task 'b': earlier tasks use every weight of 'layer_1/bias'"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         learn({name: TASKS[name] for name in "ab"}, config=few)
+    said = [str(warning.message).partition(";")[0] for warning in caught]
+    layers = ("layer_1", "output")
+    assert said == [f"task 'b': earlier tasks use every weight of '{x}/kernel' in run 0, 1" for x in layers]
+
+
+def test_other_data_are_not_taken_for_the_same(tmp_path):
+    with Workdir.open(tmp_path, {}) as workdir:
+        learn({"a": TASKS["a"]}, stage=workdir.stage)
+        with pytest.raises(ValueError, match="data"):
+            learn({"a": TASKS["b"]}, stage=workdir.stage)
+
+
+def test_what_cannot_work_is_named():
+    with pytest.raises(ValueError, match="bfloat16 is for frozen weights"):
+        learn(config=jm.MaskConfig(1, batch_size=16, bfloat16=True))
+    with pytest.raises(ValueError, match="evaluate"):
+        learn(evaluate=lambda params, batch: {"accuracy": jnp.zeros(())})
 
 
 def test_layers_that_are_reset_are_used_by_no_task():

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-__all__ = ["class_confusion", "largest_other_drop", "operation_confusion", "relative_change"]
+__all__ = ["class_confusion", "largest_other_drop", "operation_confusion", "relative_drop"]
 
 
 def operation_confusion(
@@ -53,31 +53,30 @@ def class_confusion(
     return 100 * counts / jnp.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
-def relative_change(
+def relative_drop(
     without: Float[Array, "classes classes"], control: Float[Array, "classes classes"]
 ) -> Float[Array, " classes"]:
-    """Returns by how much, in percent of what it was, the accuracy on each class changes (figure 6a).
+    """Returns by how much, in percent of what it was, the accuracy on each class drops (figure 6a).
 
-    `100 (C[j, j] - C_control[j, j]) / C_control[j, j]`, from -100; NaN for a class that the control mask
-    never gets right.
+    `100 (C_control[j, j] - C[j, j]) / C_control[j, j]`, at most 100; below 0 for a class that gains; NaN for
+    one that the control mask never gets right.
 
     Args:
       without: `class_confusion` under the mask of a class that was left out.
       control: under the control mask.
     """
     before, after = jnp.diagonal(control), jnp.diagonal(without)
-    return jnp.where(before > 0, 100 * (after - before) / jnp.where(before > 0, before, 1), jnp.nan)
+    return jnp.where(before > 0, 100 * (before - after) / jnp.where(before > 0, before, 1), jnp.nan)
 
 
-def largest_other_drop(change: Float[Array, " classes"], target: int) -> Float[Array, ""]:
+def largest_other_drop(drop: Float[Array, " classes"], target: int) -> Float[Array, ""]:
     """Returns the largest drop of another class, in percent of the target's drop (figure 6b).
 
-    0 if no other class drops; NaN if the target does not change, or a change is NaN.
+    0 if no other class drops; NaN if the target does not drop, or a drop is NaN.
 
     Args:
-      change: `relative_change` under the mask trained without the target.
+      drop: `relative_drop` under the mask trained without the target.
       target: the class that was left out.
     """
-    others = jnp.delete(change, target, assume_unique_indices=True)
-    own = change[target]
-    return jnp.where(own == 0, jnp.nan, 100 * jnp.minimum(others.min(), 0) / jnp.where(own == 0, 1, own))
+    others, own = jnp.delete(drop, target, assume_unique_indices=True), drop[target]
+    return jnp.where(own > 0, 100 * jnp.maximum(others.max(), 0) / jnp.where(own > 0, own, 1), jnp.nan)

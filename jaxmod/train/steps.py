@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from jaxmod import masks
+from jaxmod import masks, trees
 from jaxmod.train.axes import Mode, over
 from jaxmod.train.randomness import StepKeys
 from jaxmod.train.state import DenseState, JointState, MaskState
@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "clipped_adam",
     "combine",
+    "frozen_but",
     "make_dense_step",
     "make_joint_step",
     "make_mask_step",
@@ -68,6 +69,17 @@ def with_all_keys(loss_fn: Callable[..., Any], has_aux: bool) -> Callable[..., t
         return value if has_aux else (value, {})
 
     return loss
+
+
+def frozen_but(trained: str, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Returns an optimizer that moves only the leaves of the params whose paths match a regex."""
+
+    def labels(params: Params) -> Any:
+        chosen = trees.select(params, trained)
+        return jax.tree.map(lambda moves: "moves" if moves else "stays", chosen)
+
+    kinds: Any = {"moves": optimizer, "stays": optax.set_to_zero()}
+    return optax.partition(kinds, labels)
 
 
 @_CACHED

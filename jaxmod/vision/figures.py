@@ -1,4 +1,4 @@
-"""Figures of what single classes need; `experiments.class_removal` has the numbers."""
+"""Figures of the experiments on images: `class_removal`, `mask_stability`, `transfer`."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from jaxmod.plans import Plan
 from jaxmod.plots import COLOURS, INK
 from jaxmod.reports import Results
 
-__all__ = ["plot_classes", "plot_drops", "removal_plans", "stability_plans", "transfer_plans"]
+__all__ = ["plot_bars", "plot_classes", "removal_plans", "stability_plans", "transfer_plans"]
 
 _DIFFERENCES = {"cnn": 19, "cnn-no-dropout": 20, "resnet": 21}
 
@@ -34,7 +34,7 @@ def stability_plans(results: Results) -> list[Plan]:
     )
 
     def draw(figure: Figure) -> None:
-        ax = plot_drops(list(found), [of["IoU"] for of in found.values()], figure.subplots())
+        ax = plot_bars(list(found), [of["IoU"] for of in found.values()], figure.subplots())
         for place, of in enumerate(found.values()):
             ax.plot([place - 0.35, place + 0.35], [of["chance"]["mean"]] * 2, color=COLOURS[1], linewidth=2)
         ax.set(ylabel="IoU", ylim=(0, 1))
@@ -42,11 +42,11 @@ def stability_plans(results: Results) -> list[Plan]:
     return [Plan("stability", caption, (4.4, 3.4), draw)]
 
 
-def plot_drops(names: Sequence[str], stats: Sequence[Mapping[str, Any] | None], ax: Axes) -> Axes:
-    """Returns `ax` with a bar for each class, the standard deviation over runs, and runs as dots.
+def plot_bars(names: Sequence[str], stats: Sequence[Mapping[str, Any] | None], ax: Axes) -> Axes:
+    """Returns `ax` with a bar for each Stat, the standard deviation over runs, and runs as dots.
 
     Args:
-      names: of the classes.
+      names: of the bars.
       stats: a Stat each; None where there is none.
       ax: drawn on.
     """
@@ -95,8 +95,8 @@ def _drops(found: Mapping[str, Any]) -> Plan:
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        plot_drops(found["classes"], found["drop"], left).set_ylabel("relative drop (%)")
-        plot_drops(found["classes"], found["largest other drop"], right)
+        plot_bars(found["classes"], found["drop"], left).set_ylabel("relative drop (%)")
+        plot_bars(found["classes"], found["largest other drop"], right)
         right.set_ylabel("largest drop of another class\n(% of the class's own)")
 
     return Plan("fig06_drops", caption, (7.4, 3.2), draw)

@@ -31,6 +31,7 @@ __all__ = [
     "Functions",
     "ImageData",
     "augmented",
+    "check_rate",
     "functions_of",
     "image_data",
     "make_functions",
@@ -88,9 +89,19 @@ def image_data(images: Images, architecture: Architecture) -> ImageData:
     if architecture == "resnet" and x_train.shape[-1] == 3:
         mean, std = _RESNET_SCALE
     else:
-        pixels = x_train.reshape(-1, x_train.shape[-1]).astype(np.float64) / 255
-        mean, std = (tuple(float(v) for v in of) for of in (pixels.mean(axis=0), pixels.std(axis=0)))
+        mean, std = _scale(x_train)
     return ImageData(train, valid, mean, std, f"{images.source}, judged by {judged}")
+
+
+def _scale(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of each channel, from how often each of the 256 values occurs."""
+    value, moments = np.arange(256) / 255, []
+    for channel in range(x.shape[-1]):
+        part = np.bincount(x[..., channel].ravel(), minlength=256) / x[..., channel].size
+        mean = part @ value
+        moments.append((float(mean), float(np.sqrt(part @ (value - mean) ** 2))))
+    mean, std = zip(*moments, strict=True)
+    return mean, std
 
 
 class Functions(NamedTuple):
@@ -171,6 +182,16 @@ def make_functions(
 
     state = {name: value for name, value in start(jax.random.key(0)).items() if name != "params"}
     return Functions(lambda key: start(key)["params"], state, dense_loss, mask_loss, right, logits)
+
+
+def check_rate(config: Any) -> None:
+    """Raises ValueError for a ResNet with a rate that is meant for Adam: SGD would learn nothing."""
+    if config.architecture == "resnet" and config.network_learning_rate < 0.01:
+        raise ValueError(
+            f"network_learning_rate={config.network_learning_rate}: a ResNet is trained by SGD, in the paper "
+            "with 0.1 for 64,000 steps, its masks with 0.03, batches of 256 and beta 2e-5 (class_removal has "
+            "--preset=resnet110)."
+        )
 
 
 def functions_of(config: Any, data: ImageData) -> Functions:

@@ -8,7 +8,7 @@ from jaxmod.analysis.confusion import (
     class_confusion,
     largest_other_drop,
     operation_confusion,
-    relative_change,
+    relative_drop,
 )
 
 
@@ -71,12 +71,12 @@ def test_class_confusion_is_that_of_scikit_learn():
     np.testing.assert_array_equal(absent[4], 0)
 
 
-def test_changes_are_relative_to_the_control():
+def test_drops_are_relative_to_the_control():
     control = jnp.array([[80.0, 20.0, 0.0], [0.0, 50.0, 50.0], [100.0, 0.0, 0.0]])
     without = jnp.array([[20.0, 80.0, 0.0], [0.0, 45.0, 55.0], [90.0, 0.0, 10.0]])
-    change = relative_change(without, control)
-    np.testing.assert_allclose(change, [-75, -10, np.nan])  # nothing can be said of the third
-    np.testing.assert_allclose(largest_other_drop(change[:2], 0), 100 * 10 / 75, rtol=1e-6)
-    np.testing.assert_allclose(largest_other_drop(jnp.array([-75.0, 10.0, 5.0]), 0), 0)  # others gain
-    assert np.isnan(largest_other_drop(jnp.array([0.0, -5.0]), 0))
-    assert np.isnan(largest_other_drop(change, 0))
+    drop = relative_drop(without, control)
+    np.testing.assert_allclose(drop, [75, 10, np.nan])  # nothing can be said of the third
+    np.testing.assert_allclose(largest_other_drop(drop[:2], 0), 100 * 10 / 75, rtol=1e-6)
+    np.testing.assert_allclose(largest_other_drop(jnp.array([75.0, -10.0, -5.0]), 0), 0)  # others gain
+    for undefined in (jnp.array([0.0, 5.0]), jnp.array([-5.0, 50.0]), drop):
+        assert np.isnan(largest_other_drop(undefined, 0))

@@ -104,6 +104,21 @@ def test_what_is_said_of_the_drops(drop, holds):
     assert not class_removal.checks(low)[0]["holds"]
 
 
+def test_what_is_undefined_does_not_hold():
+    given = measured()
+    control = np.array(given["control"][0])
+    control[3] = np.eye(10)[4] * 100  # never right
+    found = {
+        "classes": list(map(str, range(10))),
+        **class_removal.describe(given | {"control": [control.tolist()]}),
+    }
+    judged = class_removal.checks(found)
+    assert not judged[1]["holds"] and judged[1]["ours"].endswith("undefined: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9")
+    gains = {"classes": list(map(str, range(10))), **class_removal.describe(measured((-10.0, 30.0)))}
+    assert gains["largest other drop"] == [None] * 10
+    assert not any(row["holds"] for row in class_removal.checks(gains)[1:])
+
+
 def test_what_classes_of_cifar10_are_taken_for():
     found = {"classes": list(class_removal.CIFAR10), **class_removal.describe(measured())}
     judged = {row["check"]: row["holds"] for row in class_removal.checks(found)}
@@ -137,6 +152,7 @@ def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
         ({"dataset": "cifar"}, "dataset='cifar': expected one of cifar10"),
         ({"architecture": "vgg"}, "architecture='vgg': expected one of"),
         ({"channels": (4,) * 5}, "SimpleCNN"),
+        ({"architecture": "resnet", "network_learning_rate": 1e-3}, "a ResNet is trained by SGD"),
         ({"mask_steps": 0}, "steps must be a positive integer"),
         ({"num_samples": 3}, "num_samples=3 does not divide batch_size=64"),
         ({"seeds": 0}, "seeds=0"),

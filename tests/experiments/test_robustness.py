@@ -170,6 +170,7 @@ def test_steps_to_the_same_loss():
     np.testing.assert_allclose(robustness.relative_steps([uneven, uneven]), 1)
 
 
+@pytest.mark.slow
 def test_a_study_that_was_stopped_goes_on_to_the_same_results(tmp_path, monkeypatch):
     class Stop(Exception):
         pass

@@ -98,6 +98,7 @@ def test_tables_figures_and_checks_can_be_shown(results, tmp_path):
     assert len(paths) == 4 and all(path.stat().st_size > 5000 for path in paths.values())
 
 
+@pytest.mark.slow
 def test_a_network_is_the_same_whatever_other_links_are_asked_for(results):
     alone = specialization.run(dataclasses.replace(TINY, links=(20,), controls=False, gumbel_seeds=0))[
         "specialization"

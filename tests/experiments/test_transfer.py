@@ -50,6 +50,8 @@ def test_sharing_is_by_layer_and_the_first_task_shares_nothing(results):
     assert list(first) == ["layer 1", "layer 2", "output", "total"]
     assert all(x == 0 for stat in first.values() for x in stat["runs"])
     assert all(0 < row["total"]["mean"] < 1 for row in others)
+    none, *chance = results["transfer"]["chance"]
+    assert none["mean"] == 0 and all(0 < s["mean"] < 1 for s in chance)
 
 
 def test_it_can_be_shown(results, tmp_path):
@@ -83,7 +85,7 @@ def made(changed=0, lost=False, logits=(2.0, 2.0), output=0.9, total=0.4):
     return {
         **{"tasks": ["T1", "T2"], "accuracy": [[stat([0.95])], last], "changed": changed, "reset": False},
         **{"sharing": [row, row], "density": [stat([0.1])] * 2, "logits": logits},
-        "baseline": [stat([0.97]), stat([0.965])],
+        **{"baseline": [stat([0.97]), stat([0.965])], "chance": [stat([0.0]), stat([0.1])]},
     }
 
 

@@ -16,7 +16,7 @@ def test_a_difference_shows_what_is_a_point_or_more():
 
 
 def test_bars_are_means_and_undefined_classes_have_none():
-    ax = figures.plot_drops(["a", "b", "c"], [stat([10.0, 20.0]), None, stat([5.0])], Figure().subplots())
+    ax = figures.plot_bars(["a", "b", "c"], [stat([10.0, 20.0]), None, stat([5.0])], Figure().subplots())
     assert [bar.get_height() for bar in ax.patches] == [15, 5]
     assert [bar.get_x() + bar.get_width() / 2 for bar in ax.patches] == [0, 2]
     assert len(ax.get_xticks()) == 3
