@@ -5,6 +5,7 @@ A figure that the paper has carries its number there.
 
 import functools
 import math
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
@@ -22,6 +23,18 @@ from jaxmod.structure.lesion_figures import lesion_plans
 from jaxmod.vision.figures import removal_plans, stability_plans, transfer_plans
 
 __all__ = ["draw_all", "figure_paths"]
+
+_PLANS: dict[str, Callable[[Results], list[Plan]]] = {
+    "agreement": agreement_plans,
+    "clusterings": cluster_plans,
+    "specialization": specialization_plans,
+    "lesions": lesion_plans,
+    "transfer": transfer_plans,
+    "stability": stability_plans,
+    "removal": removal_plans,
+    "recovery": recovery_plans,
+}
+"""Which figures belong to results that have a key; results of other experiments have several at once."""
 
 
 def draw_all(results: Results, folder: str | PathLike[str]) -> dict[str, Path]:
@@ -45,22 +58,9 @@ def figure_paths(results: Results, folder: str | PathLike[str]) -> dict[str, Pat
 
 
 def _plans(results: Results) -> list[Plan]:
-    if "agreement" in results:
-        return agreement_plans(results)
-    if "clusterings" in results:
-        return cluster_plans(results)
-    if "specialization" in results:
-        return specialization_plans(results)
-    if "lesions" in results:
-        return lesion_plans(results)
-    if "transfer" in results:
-        return transfer_plans(results)
-    if "stability" in results:
-        return stability_plans(results)
-    if "removal" in results:
-        return removal_plans(results)
-    if "recovery" in results:
-        return recovery_plans(results)
+    for key, plans_of in _PLANS.items():
+        if key in results:
+            return plans_of(results)
     if "points" in results:
         return [*_histogram_plan(results), _points_plan(results)]
     plans = []
