@@ -29,11 +29,11 @@ from jaxmod import cli, configs
 from jaxmod.analysis.confusion import class_confusion, largest_other_drop, relative_drop
 from jaxmod.analysis.sharing import remaining
 from jaxmod.class_masks import ClassMasks, find_class_masks
-from jaxmod.data.images import CLASSES, IMAGES, load_images
+from jaxmod.data.images import CLASSES
 from jaxmod.reports import array_stat, stat
 from jaxmod.summary import check
 from jaxmod.vision import networks
-from jaxmod.vision.networks import ARCHITECTURES, MASKED, OUTPUT, ImageData, image_data
+from jaxmod.vision.networks import MASKED, OUTPUT, ImageData
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
@@ -96,20 +96,12 @@ PRESETS = {
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
-    configs.check_choice("dataset", config.dataset, IMAGES)
-    configs.check_choice("architecture", config.architecture, ARCHITECTURES)
     configs.check_choice("noise", config.noise, ("mix32", "jax"))
-    positive = ("channels", "blocks", "seeds", "network_learning_rate", "clip_norm", "temperature")
-    configs.check_positive(config, *positive)
-    networks.check_rate(config)
+    configs.check_positive(config, "seeds", "clip_norm", "temperature")
     configs.network_config(config)
     mask_config(config)
     configs.make_estimator(config)
-    try:
-        data = image_data(load_images(config.dataset), config.architecture)  # pyright: ignore[reportArgumentType]
-    except FileNotFoundError as error:
-        raise ValueError(str(error)) from error
-    networks.functions_of(config, data)  # images too small for so many layers
+    networks.check_network(config)
 
 
 def mask_config(config: Config) -> jm.MaskConfig:
@@ -120,7 +112,7 @@ def mask_config(config: Config) -> jm.MaskConfig:
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns the results: networks, masks, and what each class is taken for without its weights."""
     architecture: Any = config.architecture
-    data = image_data(load_images(config.dataset), architecture)
+    data = networks.load_data(config)
     keys, _ = configs.run_keys(config)
     functions = networks.functions_of(config, data)
 

@@ -28,13 +28,13 @@ import jaxmod as jm
 from jaxmod import cli, configs, trees
 from jaxmod.analysis.chance import chance_overlap
 from jaxmod.analysis.sharing import sharing, weights_kept
-from jaxmod.data.images import CLASSES, IMAGES, load_images
+from jaxmod.data.images import CLASSES
 from jaxmod.noise import Generator
 from jaxmod.reports import stat
 from jaxmod.summary import check
 from jaxmod.types import BinaryMask
 from jaxmod.vision import networks
-from jaxmod.vision.networks import ARCHITECTURES, MASKED, OUTPUT, ImageData, image_data
+from jaxmod.vision.networks import MASKED, OUTPUT, ImageData
 
 CHANGES = ("order and noise", "order", "noise", "twice the steps")
 """What differs between the first training of a mask and the others."""
@@ -80,22 +80,14 @@ PRESETS = {
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
-    configs.check_choice("dataset", config.dataset, IMAGES)
-    configs.check_choice("architecture", config.architecture, ARCHITECTURES)
     for name in config.changes or ("",):
         configs.check_choice("changes", name, CHANGES)
-    positive = ("channels", "blocks", "pairs", "seeds", "network_learning_rate", "clip_norm")
-    configs.check_positive(config, *positive)
+    configs.check_positive(config, "pairs", "seeds", "clip_norm")
     if config.pairs > CLASSES * (CLASSES - 1):
         raise ValueError(f"pairs={config.pairs}: ten classes have {CLASSES * (CLASSES - 1)} ordered pairs.")
-    networks.check_rate(config)
     configs.network_config(config)
     mask_config(config)
-    try:
-        data = image_data(load_images(config.dataset), config.architecture)  # pyright: ignore[reportArgumentType]
-    except FileNotFoundError as error:
-        raise ValueError(str(error)) from error
-    networks.functions_of(config, data)  # images too small for so many layers
+    networks.check_network(config)
 
 
 def mask_config(config: Config, times: int = 1) -> jm.MaskConfig:
@@ -114,7 +106,7 @@ def mask_config(config: Config, times: int = 1) -> jm.MaskConfig:
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns how much masks have in common that are trained twice, and in which respects it counts."""
     architecture: Any = config.architecture
-    data = image_data(load_images(config.dataset), architecture)
+    data = networks.load_data(config)
     keys, _ = configs.run_keys(config)
     functions = networks.functions_of(config, data)
 

@@ -15,7 +15,8 @@ import optax
 from jax import lax
 from jaxtyping import Array, Int, Int32, Key, UInt8
 
-from jaxmod.data.images import CLASSES, Images
+from jaxmod.configs import check_choice, check_positive
+from jaxmod.data.images import CLASSES, IMAGES, Images, load_images
 from jaxmod.models.cnn import SimpleCNN
 from jaxmod.models.resnet import ResNet
 from jaxmod.train import devices
@@ -31,9 +32,10 @@ __all__ = [
     "Functions",
     "ImageData",
     "augmented",
-    "check_rate",
+    "check_network",
     "functions_of",
     "image_data",
+    "load_data",
     "make_functions",
     "make_model",
     "make_optimizer",
@@ -184,14 +186,31 @@ def make_functions(
     return Functions(lambda key: start(key)["params"], state, dense_loss, mask_loss, right, logits)
 
 
-def check_rate(config: Any) -> None:
-    """Raises ValueError for a ResNet with a rate that is meant for Adam: SGD would learn nothing."""
+def load_data(config: Any) -> ImageData:
+    """Returns the images of a config's `dataset` as its `architecture` sees them; raises as `load_images`."""
+    return image_data(load_images(config.dataset), config.architecture)
+
+
+def check_network(config: Any) -> None:
+    """Raises ValueError unless a config's network can be trained, and its data are there.
+
+    Args:
+      config: with `dataset`, `architecture`, `channels`, `blocks` and `network_learning_rate`.
+    """
+    check_choice("dataset", config.dataset, IMAGES)
+    check_choice("architecture", config.architecture, ARCHITECTURES)
+    check_positive(config, "channels", "blocks", "network_learning_rate")
     if config.architecture == "resnet" and config.network_learning_rate < 0.01:
         raise ValueError(
             f"network_learning_rate={config.network_learning_rate}: a ResNet is trained by SGD, in the paper "
             "with 0.1 for 64,000 steps, its masks with 0.03, batches of 256 and beta 2e-5 (class_removal has "
             "--preset=resnet110)."
         )
+    try:
+        data = load_data(config)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+    functions_of(config, data)  # images too small for so many layers
 
 
 def functions_of(config: Any, data: ImageData) -> Functions:

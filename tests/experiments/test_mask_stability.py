@@ -11,6 +11,7 @@ import jaxmod as jm
 from experiments import mask_stability
 from jaxmod import figures, files, find, reports
 from jaxmod.data.images import load_images
+from jaxmod.vision import networks
 
 TINY = mask_stability.Config(
     dataset="digits",
@@ -104,7 +105,7 @@ def test_what_is_said_of_the_iou(iou, holds):
 
 @pytest.mark.parametrize("preset", mask_stability.PRESETS)
 def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
-    monkeypatch.setattr(mask_stability, "load_images", lambda name: load_images("digits"))
+    monkeypatch.setattr(networks, "load_images", lambda name: load_images("digits"))
     mask_stability.validate(dataclasses.replace(mask_stability.PRESETS[preset], channels=(4, 4)))
 
 
