@@ -1,8 +1,9 @@
 """Spectral clustering of many graphs of one shape, in one compiled program.
 
-Graphs come and go in chunks: while the devices cluster one chunk, the host prepares the next. Each device
-of this host takes its share of a chunk. JAX has one device for all cores of a CPU unless it is told
-otherwise, as the experiments do, and most of this work fits one core:
+Graphs come and go in chunks: while the devices cluster one chunk, the host prepares the next. The devices
+are those of this host's CPU, beside an accelerator too: eigenvectors want all of float32, and the work is
+many small steps. Each takes its share of a chunk. JAX has one device for all cores of a CPU unless it is
+told otherwise, as the experiments do, and most of this work fits one core:
 `jax.config.update("jax_num_cpu_devices", 2)` before anything else makes two.
 """
 
@@ -76,11 +77,11 @@ def _send(chunk: list[tuple[graph.Weights, np.ndarray]], k: int) -> Any:
     size = 1 if len(chunk) == 1 else CHUNK
     graphs = chunk + [chunk[-1]] * (size - len(chunk))
     layers = tuple(np.stack(layer) for layer in zip(*(w for w, _ in graphs), strict=True))
-    mesh = devices.own_mesh(size)
+    mesh = devices.core_mesh(size)
     split = devices.place((layers, np.stack([u for _, u in graphs])), mesh, split=True)
     start = np.random.default_rng(0).standard_normal((k + eigen.BUFFER, neurons), np.float32)
-    program = _program(k, mesh, jax.default_backend() == "cpu")
-    return devices.local(program(*split, devices.place(start, mesh, split=False)), mesh)
+    # Not brought home here: that would wait for the results.
+    return _program(k, mesh)(*split, devices.place(start, mesh, split=False))
 
 
 def _received(chunk: list[tuple[graph.Weights, np.ndarray]], results: Any, k: int) -> Iterator[Solved]:
@@ -97,12 +98,13 @@ def _received(chunk: list[tuple[graph.Weights, np.ndarray]], results: Any, k: in
 
 
 @functools.lru_cache(maxsize=16)
-def _program(k: int, mesh: Mesh | None, one_by_one: bool) -> Callable[..., Any]:
+def _program(k: int, mesh: Mesh) -> Callable[..., Any]:
     """Returns the compiled clustering of a chunk.
 
     On a CPU the graphs are taken one by one: one fits its cache, and stops when it has converged.
     """
 
+    @jax.default_matmul_precision("float32")  # which a CPU has anyway
     def one(weights: Any, uniforms: Any, start: Any) -> Any:
         pairs = eigen.lowest_pairs(weights, start, k)
         inside = jnp.concatenate(eigen.degrees(weights)) > 0
@@ -110,7 +112,7 @@ def _program(k: int, mesh: Mesh | None, one_by_one: bool) -> Callable[..., Any]:
         return jnp.where(inside, labels, -1), pairs.values, pairs.residual
 
     def share(weights: Any, uniforms: Any, start: Any) -> Any:
-        if one_by_one:
+        if mesh.devices.flat[0].platform == "cpu":
             return jax.lax.map(lambda given: one(given[0], given[1], start), (weights, uniforms))
         return jax.vmap(one, in_axes=(0, 0, None))(weights, uniforms, start)
 
@@ -121,8 +123,9 @@ def _densely(weights: graph.Weights, uniforms: np.ndarray, k: int) -> Solved:
     inside = np.concatenate(graph.vertices(weights))
     graph.check_count(inside, k)
     pairs = eigen.dense_pairs(weights, k)
-    labels = np.asarray(_kmeans(pairs.vectors.astype(np.float32), inside.astype(np.float32), uniforms, k))
+    points = (pairs.vectors.astype(np.float32), inside.astype(np.float32), uniforms)
+    labels = np.asarray(_kmeans(*devices.place(points, devices.core_mesh(1), split=False), k))
     return Solved(np.where(inside, labels, -1), pairs.values, float(pairs.residual))
 
 
-_kmeans = jax.jit(kmeans.kmeans, static_argnums=3)
+_kmeans = jax.jit(jax.default_matmul_precision("float32")(kmeans.kmeans), static_argnums=3)

@@ -21,6 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import PyTree
 
 __all__ = [
+    "core_mesh",
     "each_share",
     "gather",
     "local",
@@ -87,6 +88,26 @@ def own_mesh(runs: int) -> Mesh | None:
     own = jax.local_devices()
     each = max(n for n in range(1, min(runs, len(own)) + 1) if runs % n == 0)
     return None if each == 1 else Mesh(np.array(own[:each]), ("runs",), axis_types=(AxisType.Auto,))
+
+
+def core_mesh(runs: int) -> Mesh:
+    """Returns the most CPU devices of this host with equal shares of the runs, one of them at least.
+
+    Those of the CPU whatever the default backend is: for what needs every bit of float32, as accelerators
+    multiply matrices with fewer, and for programs of many small steps. Where JAX was told to leave the CPU
+    out (JAX_PLATFORMS=cuda), the devices that there are. A CPU device chosen with `jax.default_device` is
+    kept to.
+    """
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    if getattr(chosen, "platform", None) == "cpu":
+        own = [chosen]
+    else:
+        try:
+            own = jax.local_devices(backend="cpu")
+        except RuntimeError:
+            own = jax.local_devices()
+    each = max(n for n in range(1, min(runs, len(own)) + 1) if runs % n == 0)
+    return Mesh(np.array(own[:each]), ("runs",), axis_types=(AxisType.Auto,))
 
 
 def map_runs(f: Callable[..., PyTree], runs: PyTree, *shared: PyTree) -> PyTree:

@@ -112,6 +112,30 @@ def test_a_mesh_of_this_host_alone(monkeypatch, runs, own, expected):
     assert not mesh or {host for host, _ in mesh} == {0}
 
 
+def test_a_mesh_of_cores_beside_an_accelerator(monkeypatch):
+    cpu = jax.devices("cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            jax, "local_devices", lambda *_, backend=None: cpu if backend == "cpu" else ["an accelerator"]
+        )
+        assert list(devices.core_mesh(4).devices) == cpu
+        assert list(devices.core_mesh(3).devices) == cpu[:1]
+    with jax.default_device(cpu[1]):
+        assert list(devices.core_mesh(4).devices) == cpu[1:]
+
+
+def test_without_the_cpu_there_are_the_others(monkeypatch):
+    there = jax.devices()
+
+    def local_devices(backend=None):
+        if backend == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return there
+
+    monkeypatch.setattr(jax, "local_devices", local_devices)
+    assert list(devices.core_mesh(2).devices) == there
+
+
 @pytest.mark.parametrize("runs", [1, 4])
 def test_mapped_runs_are_those_of_a_loop(runs):
     x, shared = np.arange(3.0 * runs).reshape(runs, 3), {"scale": np.float32(2)}
