@@ -203,7 +203,8 @@ def describe(measured: dict[str, Any]) -> dict[str, Any]:
         "control accuracy": stat(measured["control accuracy"]),
         "density": stat(measured["density"]),
         "control": array_stat(control),
-        "differences": [array_stat(x) for x in differences],
+        # Each network's too, for `experiments.compare`.
+        "differences": [{**array_stat(x), "runs": np.round(x, 4).tolist()} for x in differences],
         "drop": [_defined(x) for x in own],
         "others' drop": [_defined(x) for x in others],
         "largest other drop": [_defined(x) for x in largest],
