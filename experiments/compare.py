@@ -15,7 +15,6 @@ of the comparison: give another one (`--workdir`) for runs that were made anew u
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import jaxmod as jm
-from jaxmod import cli
+from jaxmod import cli, records
 from jaxmod.analysis.class_agreement import Agreement, class_agreement, off_diagonal
 from jaxmod.reports import format_value, stat
 from jaxmod.summary import check
@@ -81,14 +80,14 @@ def read_runs(workdirs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:
-    try:
-        return json.loads(Path(folder, name).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"workdir {folder} has no {name}: it is no run, or not finished.") from None
+    found = records.read_json(Path(folder, name), "Give another run, or do this one again.")
+    if found is None:
+        raise ValueError(f"workdir {folder} has no {name}: it is no run, or not finished.")
+    return found
 
 
 def names(workdirs: tuple[str, ...], configs: list[dict[str, Any]]) -> list[str]:
-    """Returns what runs are called: by the telling fields in which they differ, else by their folders."""
+    """Returns what runs are called: by the telling fields in which they differ, or by their folders."""
     differ = [
         field
         for field in TELLING[configs[0]["experiment"]]
@@ -98,7 +97,10 @@ def names(workdirs: tuple[str, ...], configs: list[dict[str, Any]]) -> list[str]
         found = [config["architecture"] for config in configs]
     else:
         found = [", ".join(f"{field}={config[field]}" for field in differ) for config in configs]
-    return found if len(set(found)) == len(found) else [Path(folder).name for folder in workdirs]
+    for unique in (found, [Path(folder).name for folder in workdirs]):
+        if len(set(unique)) == len(workdirs):
+            return unique
+    return list(workdirs)
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:

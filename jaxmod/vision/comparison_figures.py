@@ -82,6 +82,7 @@ def _removal(compared: Mapping[str, Any]) -> list[Plan]:
             plot_groups(compared["classes"], {name: found[key] for name, found in of.items()}, ax)
         upper.set_ylabel("relative drop (%)")
         lower.set_ylabel("largest drop of another class\n(% of the class's own)")
+        lower.set_ylim(bottom=0)  # it is never below
         _above(upper)
 
     def agreement(figure: Figure) -> None:

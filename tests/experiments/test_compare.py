@@ -156,6 +156,7 @@ def test_it_can_be_shown(architectures, tmp_path):
 def test_runs_that_differ_in_nothing_that_tells_are_called_by_their_folders():
     record = {"experiment": "class_removal", "architecture": "cnn"}
     assert compare.names(("x/a", "y/b"), [record, record]) == ["a", "b"]
+    assert compare.names(("x/a", "y/a"), [record, record]) == ["x/a", "y/a"]
 
 
 def test_what_cannot_be_compared_is_named(tmp_path, architectures):
