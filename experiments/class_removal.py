@@ -18,7 +18,7 @@ The README's table has times and numbers.
 
 import base64
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +30,12 @@ from jaxmod.analysis.confusion import class_confusion, largest_other_drop, relat
 from jaxmod.analysis.sharing import remaining
 from jaxmod.class_masks import ClassMasks, find_class_masks
 from jaxmod.data.images import CLASSES
+from jaxmod.noise import Generator
 from jaxmod.reports import array_stat, stat
 from jaxmod.summary import check
-from jaxmod.vision import networks
+from jaxmod.vision import networks, study
 from jaxmod.vision.networks import MASKED, OUTPUT, ImageData
+from jaxmod.vision.study import StudyConfig
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
@@ -49,31 +51,15 @@ SHOWN = 3
 
 
 @dataclasses.dataclass
-class Config:
+class Config(StudyConfig):
     """The paper's values for the simple CNN are the defaults."""
 
-    dataset: str = "cifar10"
-    architecture: str = "cnn"  # or cnn-no-dropout, resnet
-    channels: tuple[int, ...] = (32, 64, 128, 256)  # of the CNN
-    blocks: int = 18  # in each group of the ResNet, which has 6 layers for each, and 2 more
-    seeds: int = 10
-    seed: int = 0
-    network_steps: int = 20_000
-    network_learning_rate: float = 1e-3
-    batch_size: int = 128
-    mask_steps: int = 20_000
-    mask_learning_rate: float = 1e-3
-    mask_batch_size: int = 128
-    num_samples: int = 4
-    beta: float = 1e-4  # alpha = beta / mask_batch_size
+    mask_batch_size: int = 128  # alpha = beta / mask_batch_size
     estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
     top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
     temperature: float = 1.0  # of gumbel_sigmoid
     noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
-    bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
     rao_blackwell: bool = False  # the mean slope given the sample in place of its own
-    clip_norm: float = 1.0
-    chunk_steps: int = 1000
 
 
 PRESETS = {
@@ -96,38 +82,27 @@ PRESETS = {
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
-    configs.check_choice("noise", config.noise, ("mix32", "jax"))
-    configs.check_positive(config, "seeds", "clip_norm", "temperature")
-    configs.network_config(config)
-    mask_config(config)
+    study.check(config)
+    configs.check_choice("noise", config.noise, get_args(Generator))
+    configs.check_positive(config, "temperature")
     configs.make_estimator(config)
-    networks.check_network(config)
+    mask_config(config)
 
 
 def mask_config(config: Config) -> jm.MaskConfig:
     """Returns how masks are trained."""
-    return configs.mask_config(dataclasses.replace(config, batch_size=config.mask_batch_size))
+    return study.mask_config(config, config.mask_batch_size)
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns the results: networks, masks, and what each class is taken for without its weights."""
-    architecture: Any = config.architecture
-    data = networks.load_data(config)
+    data = study.load_data(config)
     keys, _ = configs.run_keys(config)
-    functions = networks.functions_of(config, data)
+    functions = study.functions_of(config, data)
 
     # 1. Train the networks.
-    variables = networks.train_networks(
-        functions,
-        data.train,
-        keys,
-        configs.network_config(config),
-        networks.make_optimizer(
-            architecture, config.network_steps, config.network_learning_rate, config.clip_norm
-        ),
-        workdir.stage("network") if workdir else None,
-        progress,
-    )
+    stage = workdir.stage("network") if workdir else None
+    variables = study.train(config, functions, data, keys, stage, progress)
 
     # 2. Freeze the weights; train the control mask, then a mask without each class.
     masks = find_class_masks(
@@ -228,7 +203,8 @@ def describe(measured: dict[str, Any]) -> dict[str, Any]:
         "control accuracy": stat(measured["control accuracy"]),
         "density": stat(measured["density"]),
         "control": array_stat(control),
-        "differences": [array_stat(x) for x in differences],
+        # Each network's too, for `experiments.compare`.
+        "differences": [{**array_stat(x), "runs": np.round(x, 4).tolist()} for x in differences],
         "drop": [_defined(x) for x in own],
         "others' drop": [_defined(x) for x in others],
         "largest other drop": [_defined(x) for x in largest],

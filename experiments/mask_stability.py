@@ -33,34 +33,21 @@ from jaxmod.noise import Generator
 from jaxmod.reports import stat
 from jaxmod.summary import check
 from jaxmod.types import BinaryMask
-from jaxmod.vision import networks
+from jaxmod.vision import networks, study
 from jaxmod.vision.networks import MASKED, OUTPUT, ImageData
+from jaxmod.vision.study import StudyConfig
 
 CHANGES = ("order and noise", "order", "noise", "twice the steps")
 """What differs between the first training of a mask and the others."""
 
 
 @dataclasses.dataclass
-class Config:
+class Config(StudyConfig):
     """The paper's values are the defaults."""
 
-    dataset: str = "cifar10"
     architecture: str = "cnn-no-dropout"  # or cnn, resnet
-    channels: tuple[int, ...] = (32, 64, 128, 256)  # of the CNN
-    blocks: int = 18  # in each group of the ResNet
     pairs: int = 10  # of classes, of the 90 ordered ones
     changes: tuple[str, ...] = CHANGES
-    seeds: int = 10
-    seed: int = 0
-    network_steps: int = 20_000
-    network_learning_rate: float = 1e-3
-    batch_size: int = 128
-    mask_steps: int = 20_000
-    mask_learning_rate: float = 1e-3
-    num_samples: int = 4
-    beta: float = 1e-4  # alpha = beta / batch_size
-    clip_norm: float = 1.0
-    chunk_steps: int = 1000
 
 
 PRESETS = {
@@ -82,43 +69,23 @@ def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
     for name in config.changes or ("",):
         configs.check_choice("changes", name, CHANGES)
-    configs.check_positive(config, "pairs", "seeds", "clip_norm")
+    configs.check_positive(config, "pairs")
     if config.pairs > CLASSES * (CLASSES - 1):
         raise ValueError(f"pairs={config.pairs}: ten classes have {CLASSES * (CLASSES - 1)} ordered pairs.")
-    configs.network_config(config)
-    mask_config(config)
-    networks.check_network(config)
-
-
-def mask_config(config: Config, times: int = 1) -> jm.MaskConfig:
-    """Returns how masks are trained, for `times` as many steps."""
-    return jm.MaskConfig(
-        steps=times * config.mask_steps,
-        batch_size=config.batch_size,
-        num_samples=config.num_samples,
-        learning_rate=config.mask_learning_rate,
-        beta=config.beta,
-        clip_norm=config.clip_norm,
-        chunk_steps=config.chunk_steps,
-    )
+    study.check(config)
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns how much masks have in common that are trained twice, and in which respects it counts."""
-    architecture: Any = config.architecture
-    data = networks.load_data(config)
+    data = study.load_data(config)
     keys, _ = configs.run_keys(config)
-    functions = networks.functions_of(config, data)
+    functions = study.functions_of(config, data)
 
     def stage(name: str) -> Any:
         return workdir.stage(name) if workdir else None
 
     # 1. Train the networks on all classes.
-    steps, rate = config.network_steps, config.network_learning_rate
-    optimizer = networks.make_optimizer(architecture, steps, rate, config.clip_norm)
-    variables = networks.train_networks(
-        functions, data.train, keys, configs.network_config(config), optimizer, stage("network"), progress
-    )
+    variables = study.train(config, functions, data, keys, stage("network"), progress)
 
     # 2. Freeze the weights; train a mask on each pair of classes, then again with one thing changed.
     pairs = draw_pairs(config)
@@ -177,7 +144,7 @@ def find_masks(
         variables,
         rows,
         keys=keys,
-        config=mask_config(config, times=2 if change == "twice the steps" else 1),
+        config=study.mask_config(config, times=2 if change == "twice the steps" else 1),
         where=MASKED,
         estimator=jm.gumbel_sigmoid(noise=noise),
         data=data.train,

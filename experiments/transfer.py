@@ -13,13 +13,14 @@ first layer: is the rest reused? Figures 3 and 15 of the paper.
 
 Beside it stands what the paper argues from: the first network, frozen but for its first layer, which is
 trained anew for each permutation. With `--config.reset_first_layer=true`, as in the authors' later code,
-every task starts the first layer anew, and earlier tasks are lost.
+every task starts the first layer anew, and earlier tasks are lost. `experiments.compare` has variants beside
+each other.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,63 +117,53 @@ def dense_config(config: Config) -> jm.DenseConfig:
     return jm.DenseConfig(config.steps, config.batch_size, config.chunk_steps)
 
 
+class Network(NamedTuple):
+    """The network of all tasks, as pure functions."""
+
+    init: Any
+    """`key -> params`."""
+    loss: Any
+    """`(params, batch, key) -> loss`."""
+    right: Any
+    """`(params, batch) -> {"accuracy": [batch]}`."""
+
+
+class Study(NamedTuple):
+    """What the tasks in turn and the baseline work on."""
+
+    config: Config
+    network: Network
+    data: ImageData
+    keys: Any
+    workdir: jm.Workdir | None
+    progress: bool
+
+    @property
+    def names(self) -> list[str]:
+        """What tasks are called in the paper's figures."""
+        return [f"T{number + 1}" for number in range(self.config.tasks)]
+
+    def stage(self, name: str) -> Any:
+        """Returns a stage of the workdir, if there is one."""
+        return self.workdir.stage(name) if self.workdir else None
+
+    def part(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Returns `compute()`, kept in the workdir if there is one."""
+        return self.workdir.part(name, compute) if self.workdir else compute()
+
+
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns what each task reuses, and how well old tasks are solved after new ones."""
     data = image_data(load_images(config.dataset), "cnn")
     keys, _ = configs.run_keys(config)
-    init, loss, right = functions(config, data)
-    names = [f"T{number + 1}" for number in range(config.tasks)]
-
-    def stage(name: str) -> Any:
-        return workdir.stage(name) if workdir else None
-
-    def part(name: str, compute: Any) -> Any:
-        return workdir.part(name, compute) if workdir else compute()
+    study = Study(config, make_network(config, data), data, keys, workdir, progress)
 
     # 1. Learn one task after another; after each, solve it and all before it.
-    accuracy, shared, chance, kept, all_masks, changed = [], [], [], [], {}, 0
-    learned = learn_in_turn(
-        loss,
-        init,
-        permuted_tasks(names, data.train),
-        keys=keys,
-        config=task_config(config),
-        used_logit=config.used_logit,
-        new_logit=config.new_logit,
-        reset=FIRST if config.reset_first_layer else None,
-        evaluate=right,
-        stage=stage,
-        progress=progress,
-    )
-    before: Any = None
-    for name, of in learned:
-        all_masks[name] = of.mask
-        known = list(all_masks.items())
-        accuracy.append(
-            part(f"accuracy after {name}", functools.partial(measure, right, of.params, known, data.valid))
-        )
-        shared.append(share(of))
-        chance.append(np.asarray(chance_overlap(of.mask, of.used, runs_axis=0)["total"].expected).tolist())
-        kept.append(np.asarray(jax.vmap(jm.density)(of.mask)).tolist())
-        if before is not None:
-            changed += count_changed(before, of)
-        before = of
-        if progress and hosts.is_first():
-            print(f"{name}: accuracy {np.mean(accuracy[-1][-1]):.3f}", flush=True)
-    if workdir:
-        jm.save_masks(workdir.path / "masks.npz", all_masks)
+    found = learn(study)
 
     # 2. The first network, with another first layer for each task.
-    baseline = None
-    if config.baseline:
-        baseline = retrain_first_layer(config, init, loss, right, names, data, keys, stage, part, progress)
-    found = {
-        "tasks": names,
-        "accuracy": [[stat(x) for x in row] for row in accuracy],
-        "changed": changed,
-        "sharing": [{layer: stat(x) for layer, x in row.items()} for row in shared],
-        "chance": [stat(x) for x in chance],
-        "density": [stat(x) for x in kept],
+    baseline = retrain_first_layer(study) if config.baseline else None
+    found |= {
         "baseline": baseline and [stat(x) for x in baseline],
         "logits": [config.used_logit, config.new_logit],
         "reset": config.reset_first_layer,
@@ -187,15 +178,57 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
     }
 
 
-def functions(config: Config, data: ImageData) -> tuple[Any, Any, Any]:
-    """Returns `init`, `loss_fn` and `evaluate` of the network, the same ones for the same data."""
+def learn(study: Study) -> dict[str, Any]:
+    """Returns accuracy, sharing and density of the tasks, and how many used weights were changed."""
+    config, right = study.config, study.network.right
+    learned = learn_in_turn(
+        study.network.loss,
+        study.network.init,
+        permuted_tasks(study.names, study.data.train),
+        keys=study.keys,
+        config=task_config(config),
+        used_logit=config.used_logit,
+        new_logit=config.new_logit,
+        reset=FIRST if config.reset_first_layer else None,
+        evaluate=right,
+        stage=study.stage,
+        progress=study.progress,
+    )
+    accuracy, shared, chance, kept, masks, changed = [], [], [], [], {}, 0
+    before: Any = None
+    for name, of in learned:
+        masks[name] = of.mask
+        known = list(masks.values())
+        solve = functools.partial(measure, right, of.params, known, study.data.valid)
+        accuracy.append(study.part(f"accuracy after {name}", solve))
+        shared.append(share(of))
+        chance.append(np.asarray(chance_overlap(of.mask, of.used, runs_axis=0)["total"].expected).tolist())
+        kept.append(np.asarray(jax.vmap(jm.density)(of.mask)).tolist())
+        changed += count_changed(before, of) if before is not None else 0
+        before = of
+        if study.progress and hosts.is_first():
+            print(f"{name}: accuracy {np.mean(accuracy[-1][-1]):.3f}", flush=True)
+    if study.workdir:
+        jm.save_masks(study.workdir.path / "masks.npz", masks)
+    return {
+        "tasks": study.names,
+        "accuracy": [[stat(x) for x in row] for row in accuracy],
+        "changed": changed,
+        "sharing": [{layer: stat(x) for layer, x in row.items()} for row in shared],
+        "chance": [stat(x) for x in chance],
+        "density": [stat(x) for x in kept],
+    }
+
+
+def make_network(config: Config, data: ImageData) -> Network:
+    """Returns the network, with the same functions for the same data."""
     pixels = int(np.prod(data.train["image"].shape[1:]))
     model: Any = FNN(config.hidden, CLASSES)
-    return _functions(model, pixels, data.mean, data.std)
+    return _network(model, pixels, data.mean, data.std)
 
 
 @functools.lru_cache(maxsize=4)  # the same functions again, so that no program is compiled twice
-def _functions(model: FNN, pixels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+def _network(model: FNN, pixels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Network:
     def outputs(params: Any, batch: Any) -> Any:
         x = (batch["image"].reshape(-1, pixels).astype(jnp.float32) / 255 - mean[0]) / std[0]
         return model.apply({"params": params}, x)
@@ -211,7 +244,7 @@ def _functions(model: FNN, pixels: int, mean: tuple[float, ...], std: tuple[floa
     def right(params: Any, batch: Any) -> Any:
         return {"accuracy": jnp.argmax(outputs(params, batch), axis=-1) == batch["label"]}
 
-    return init, loss, right
+    return Network(init, loss, right)
 
 
 def permutation(number: int, pixels: int) -> np.ndarray:
@@ -231,13 +264,15 @@ def permuted_tasks(names: list[str], train: Mapping[str, np.ndarray]) -> Iterato
         yield name, permuted(number, train)
 
 
-def measure(right: Any, params: Any, known: list[tuple[str, Any]], valid: Any) -> list[list[float]]:
+def measure(right: Any, params: Any, masks: list[Any], valid: Any) -> list[list[float]]:
     """Returns the accuracy on each task so far under its mask, `[tasks][runs]`."""
-    found = []
-    for number, (_, mask) in enumerate(known):
-        accuracy = devices.map_runs(_accuracy(right), (params, mask), permuted(number, valid))
-        found.append(np.asarray(accuracy, np.float64).tolist())
-    return found
+    return [solved(right, params, mask, permuted(number, valid)) for number, mask in enumerate(masks)]
+
+
+def solved(right: Any, params: Any, mask: Any, examples: Any) -> list[float]:
+    """Returns the accuracy of each run; a mask of None are all weights."""
+    found = devices.map_runs(_accuracy(right), (params, mask), examples)
+    return np.asarray(found, np.float64).tolist()
 
 
 @functools.lru_cache(maxsize=4)
@@ -273,44 +308,42 @@ def count_changed(before: Learned, after: Learned) -> int:
     return int(sum(jax.tree.leaves(differ)))
 
 
-def retrain_first_layer(
-    config: Config,
-    init: Any,
-    loss: Any,
-    right: Any,
-    names: list[str],
-    data: ImageData,
-    keys: Any,
-    stage: Any,
-    part: Any,
-    progress: bool,
-) -> list[list[float]]:
+def retrain_first_layer(study: Study) -> list[list[float]]:
     """Returns the accuracies of a network of the first task whose first layer is trained anew for others."""
+    config, network = study.config, study.network
     adam = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(config.baseline_learning_rate))
-    train = functools.partial(
-        jm.train_network, without_state(loss), config=dense_config(config), evaluate=right, progress=progress
-    )
+
+    def train(number: int, name: str, task: Any, start: Any, optimizer: Any) -> Any:
+        return jm.train_network(
+            without_state(network.loss),
+            start,
+            task,
+            keys=_baseline_keys(study.keys, number),
+            config=dense_config(config),
+            optimizer=optimizer,
+            evaluate=network.right,
+            workdir=study.stage(f"baseline {name}"),
+            progress=study.progress,
+        ).params
+
     found, first = [], None
-    for number, (name, task) in enumerate(permuted_tasks(names, data.train)):
-        own = jax.vmap(functools.partial(jax.random.fold_in, data=_BASELINE + number))(keys)
-        stored = stage(f"baseline {name}")
+    for number, (name, task) in enumerate(permuted_tasks(study.names, study.data.train)):
         if first is None:
-            params = train(init, task, keys=own, optimizer=adam, workdir=stored).params
-            first = params
+            params = first = train(number, name, task, network.init, adam)
         else:
-            start = {
-                **first,
-                "layer_1": jax.vmap(lambda key: init(stream_key(key, Stream.INIT)))(own)["layer_1"],
-            }
-            params = train(start, task, keys=own, optimizer=frozen_but(FIRST, adam), workdir=stored).params
-
-        def accuracy(params: Any = params, number: int = number) -> list[float]:
-            return np.asarray(
-                devices.map_runs(_accuracy(right), (params, None), permuted(number, data.valid)), np.float64
-            ).tolist()
-
-        found.append(part(f"accuracy of baseline {name}", accuracy))
+            own = _baseline_keys(study.keys, number)
+            fresh = jax.vmap(lambda key: network.init(stream_key(key, Stream.INIT)))(own)
+            start = {**first, "layer_1": fresh["layer_1"]}
+            params = train(number, name, task, start, frozen_but(FIRST, adam))
+        examples = permuted(number, study.data.valid)
+        solve = functools.partial(solved, network.right, params, None, examples)
+        found.append(study.part(f"accuracy of baseline {name}", solve))
     return found
+
+
+def _baseline_keys(keys: Any, number: int) -> Any:
+    """Returns a key for each run and task, beside those of the tasks in turn."""
+    return jax.vmap(functools.partial(jax.random.fold_in, data=_BASELINE + number))(keys)
 
 
 _BASELINE = 2001  # streams of the runs' keys, beside those of their training and of tasks

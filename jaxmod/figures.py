@@ -20,6 +20,7 @@ from jaxmod.reports import Results
 from jaxmod.structure.agreement_plots import agreement_plans
 from jaxmod.structure.cluster_figures import cluster_plans
 from jaxmod.structure.lesion_figures import lesion_plans
+from jaxmod.vision.comparison_figures import comparison_plans
 from jaxmod.vision.figures import removal_plans, stability_plans, transfer_plans
 
 __all__ = ["draw_all", "figure_paths"]
@@ -29,6 +30,7 @@ _PLANS: dict[str, Callable[[Results], list[Plan]]] = {
     "clusterings": cluster_plans,
     "specialization": specialization_plans,
     "lesions": lesion_plans,
+    "compared": comparison_plans,
     "transfer": transfer_plans,
     "stability": stability_plans,
     "removal": removal_plans,

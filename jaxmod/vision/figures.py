@@ -12,7 +12,7 @@ from jaxmod.plans import Plan
 from jaxmod.plots import COLOURS, INK
 from jaxmod.reports import Results
 
-__all__ = ["plot_bars", "plot_classes", "removal_plans", "stability_plans", "transfer_plans"]
+__all__ = ["plot_bars", "plot_classes", "plot_reuse", "removal_plans", "stability_plans", "transfer_plans"]
 
 _DIFFERENCES = {"cnn": 19, "cnn-no-dropout": 20, "resnet": 21}
 
@@ -170,20 +170,31 @@ def _reuse(found: Mapping[str, Any]) -> Plan:
     )
 
     def draw(figure: Figure) -> None:
-        ax, rows = figure.subplots(), found["sharing"]
-        layers, width = list(rows[1]), 0.8 / (len(rows) - 1)
-        shades = np.linspace(0.3, 1, len(rows) - 1)
-        for i, (task, row) in enumerate(zip(found["tasks"][1:], rows[1:], strict=True)):
-            x = np.arange(len(layers)) - 0.4 + (i + 0.5) * width
-            mean = [100 * row[layer]["mean"] for layer in layers]
-            std = [100 * (row[layer]["std"] or 0) for layer in layers]
-            ax.bar(x, mean, width, yerr=std, color=COLOURS[0], alpha=shades[i], ecolor=INK, label=task)
-        ax.set_xticks(range(len(layers)), layers)
-        ax.set(ylabel="shared with earlier tasks\n(% of own mask)", ylim=(0, 104))
-        ax.grid(axis="y")
-        ax.legend(ncols=len(rows) - 1, loc="lower left", bbox_to_anchor=(0, 1))
+        ax = plot_reuse(found, figure.subplots())
+        ax.legend(ncols=len(found["tasks"]) - 1, loc="lower left", bbox_to_anchor=(0, 1))
 
     return Plan(f"{name}_sharing", caption, (6.4, 3.4), draw)
+
+
+def plot_reuse(found: Mapping[str, Any], ax: Axes) -> Axes:
+    """Returns `ax` with the part of each task's mask that earlier tasks use, by layer (figures 3, 15).
+
+    Args:
+      found: `tasks`, and `sharing`: of each task a Stat for each layer and for all.
+      ax: where to draw.
+    """
+    rows = found["sharing"]
+    layers, width = list(rows[1]), 0.8 / (len(rows) - 1)
+    shades = np.linspace(0.3, 1, len(rows) - 1)
+    for i, (task, row) in enumerate(zip(found["tasks"][1:], rows[1:], strict=True)):
+        x = np.arange(len(layers)) - 0.4 + (i + 0.5) * width
+        mean = [100 * row[layer]["mean"] for layer in layers]
+        std = [100 * (row[layer]["std"] or 0) for layer in layers]
+        ax.bar(x, mean, width, yerr=std, color=COLOURS[0], alpha=shades[i], ecolor=INK, label=task)
+    ax.set_xticks(range(len(layers)), layers)
+    ax.set(ylabel="shared with earlier tasks\n(% of own mask)", ylim=(0, 104))
+    ax.grid(axis="y")
+    return ax
 
 
 def _kept(found: Mapping[str, Any]) -> Plan:

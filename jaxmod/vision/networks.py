@@ -5,7 +5,6 @@ others; the ResNet on all of them with random crops and flips, and judged on the
 """
 
 import functools
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,14 +14,12 @@ import optax
 from jax import lax
 from jaxtyping import Array, Int, Int32, Key, UInt8
 
-from jaxmod.configs import check_choice, check_positive
-from jaxmod.data.images import CLASSES, IMAGES, Images, load_images
+from jaxmod.data.images import CLASSES, Images
 from jaxmod.models.cnn import SimpleCNN
+from jaxmod.models.convolution import Method
 from jaxmod.models.resnet import ResNet
 from jaxmod.train import devices
-from jaxmod.train.dense import DenseConfig, train_network
 from jaxmod.types import Batch, Params
-from jaxmod.workdir import Stage
 
 __all__ = [
     "ARCHITECTURES",
@@ -32,15 +29,11 @@ __all__ = [
     "Functions",
     "ImageData",
     "augmented",
-    "check_network",
-    "functions_of",
     "image_data",
-    "load_data",
     "make_functions",
     "make_model",
     "make_optimizer",
     "predict",
-    "train_networks",
 ]
 
 Architecture = Literal["cnn", "cnn-no-dropout", "resnet"]
@@ -126,11 +119,13 @@ class Functions(NamedTuple):
     """`(variables, images) -> [batch, classes]`."""
 
 
-def make_model(architecture: Architecture, channels: tuple[int, ...], blocks: int) -> Any:
+def make_model(
+    architecture: Architecture, channels: tuple[int, ...], blocks: int, method: Method | None = None
+) -> Any:
     """Returns the network: channels of the CNN's convolutions, blocks in each group of the ResNet."""
     if architecture == "resnet":
-        return ResNet(blocks, CLASSES)
-    return SimpleCNN(CLASSES, channels, dropout=architecture == "cnn")
+        return ResNet(blocks, CLASSES, method=method)
+    return SimpleCNN(CLASSES, channels, dropout=architecture == "cnn", method=method)
 
 
 @functools.lru_cache(maxsize=16)  # the same functions again, so that no program is compiled twice
@@ -143,6 +138,9 @@ def make_functions(
 ) -> Functions:
     """Returns a network's functions.
 
+    Under masks every sample has kernels of its own: the convolutions of a model whose method is None are
+    then matrix products with a batch axis, on all backends, where XLA's would have groups.
+
     Args:
       model: from `make_model`.
       shape: of an image.
@@ -150,6 +148,8 @@ def make_functions(
       std: what is left is divided by it.
       augment: random crops and flips, for the network and for its masks.
     """
+
+    masked = model.clone(method=model.method or "im2col")
 
     def scaled(image: Array, dtype: Any = jnp.float32) -> Array:
         centre, spread = (jnp.array(of).reshape(1, 1, 1, -1) for of in (mean, std))
@@ -173,7 +173,7 @@ def make_functions(
 
     def logits(variables: Params, image: Array) -> Array:
         dtype = jax.tree.leaves(variables)[0].dtype
-        return model.apply(variables, scaled(image, dtype)).astype(jnp.float32)
+        return masked.apply(variables, scaled(image, dtype)).astype(jnp.float32)
 
     def mask_loss(variables: Params, batch: Batch, key: Key[Array, ""]) -> Array:
         image = augmented(key, batch["image"]) if augment else batch["image"]
@@ -184,45 +184,6 @@ def make_functions(
 
     state = {name: value for name, value in start(jax.random.key(0)).items() if name != "params"}
     return Functions(lambda key: start(key)["params"], state, dense_loss, mask_loss, right, logits)
-
-
-def load_data(config: Any) -> ImageData:
-    """Returns the images of a config's `dataset` as its `architecture` sees them; raises as `load_images`."""
-    return image_data(load_images(config.dataset), config.architecture)
-
-
-def check_network(config: Any) -> None:
-    """Raises ValueError unless a config's network can be trained, and its data are there.
-
-    Args:
-      config: with `dataset`, `architecture`, `channels`, `blocks` and `network_learning_rate`.
-    """
-    check_choice("dataset", config.dataset, IMAGES)
-    check_choice("architecture", config.architecture, ARCHITECTURES)
-    check_positive(config, "channels", "blocks", "network_learning_rate")
-    if config.architecture == "resnet" and config.network_learning_rate < 0.01:
-        raise ValueError(
-            f"network_learning_rate={config.network_learning_rate}: a ResNet is trained by SGD, in the paper "
-            "with 0.1 for 64,000 steps, its masks with 0.03, batches of 256 and beta 2e-5 (class_removal has "
-            "--preset=resnet110)."
-        )
-    try:
-        data = load_data(config)
-    except FileNotFoundError as error:
-        raise ValueError(str(error)) from error
-    functions_of(config, data)  # images too small for so many layers
-
-
-def functions_of(config: Any, data: ImageData) -> Functions:
-    """Returns the functions of the network that a config names: `architecture`, `channels`, `blocks`.
-
-    Raises:
-      ValueError: the images are too small for so many layers.
-    """
-    model = make_model(config.architecture, tuple(config.channels), config.blocks)
-    height, width, channels = data.train["image"].shape[1:]
-    augment = config.architecture == "resnet"
-    return make_functions(model, (height, width, channels), data.mean, data.std, augment)
 
 
 def _cross_entropy(logits: Array, labels: Array) -> Array:
@@ -255,40 +216,6 @@ def make_optimizer(
         rate = optax.piecewise_constant_schedule(learning_rate, {steps // 2: 0.1, 3 * steps // 4: 0.1})
         return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(rate, momentum=0.9))
     return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(learning_rate))
-
-
-def train_networks(
-    functions: Functions,
-    train: Mapping[str, np.ndarray],
-    keys: Key[Array, " runs"],
-    config: DenseConfig,
-    optimizer: optax.GradientTransformation,
-    workdir: Stage | None = None,
-    progress: bool = False,
-) -> Params:
-    """Returns the variables of trained networks, leading runs axis.
-
-    Args:
-      functions: of the network.
-      train: `image` and `label`.
-      keys: one for each run.
-      config: steps and sizes.
-      optimizer: from `make_optimizer`.
-      workdir: where checkpoints go.
-      progress: report every chunk.
-    """
-    trained = train_network(
-        functions.dense_loss,
-        functions.init,
-        dict(train),
-        keys=keys,
-        config=config,
-        optimizer=optimizer,
-        model_state=functions.state,
-        workdir=workdir,
-        progress=progress,
-    )
-    return {"params": trained.params, **trained.model_state}
 
 
 def predict(

@@ -10,7 +10,7 @@ import jaxmod as jm
 from experiments import class_removal
 from jaxmod import figures, reports
 from jaxmod.data.images import load_images
-from jaxmod.vision import networks
+from jaxmod.vision import study
 
 TINY = class_removal.Config(
     dataset="digits",
@@ -59,7 +59,7 @@ def test_it_can_be_shown(results, tmp_path):
 def test_a_resnet_is_masked_without_its_statistics(monkeypatch):
     images = load_images("digits")
     few = images._replace(x_train=images.x_train[:200], y_train=images.y_train[:200])
-    monkeypatch.setattr(networks, "load_images", lambda name: few)
+    monkeypatch.setattr(study, "load_images", lambda name: few)
     config = dataclasses.replace(
         TINY, architecture="resnet", blocks=1, seeds=1, network_steps=4, chunk_steps=4
     )
@@ -142,7 +142,7 @@ def test_images_that_flip():
 
 @pytest.mark.parametrize("preset", class_removal.PRESETS)
 def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
-    monkeypatch.setattr(networks, "load_images", lambda name: load_images("digits"))
+    monkeypatch.setattr(study, "load_images", lambda name: load_images("digits"))
     config = dataclasses.replace(class_removal.PRESETS[preset], channels=(4, 4), blocks=1)
     class_removal.validate(config)
 
@@ -157,6 +157,8 @@ def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
         ({"mask_steps": 0}, "steps must be a positive integer"),
         ({"num_samples": 3}, "num_samples=3 does not divide batch_size=64"),
         ({"seeds": 0}, "seeds=0"),
+        ({"convolution": "fft"}, "convolution='fft': expected one of auto, im2col, lax"),
+        ({"mapped": ("batch",)}, "mapped='batch': expected one of samples, tasks, runs"),
         ({"top_q": 0.1}, "top_q=0.1 does not go with estimator=gumbel_sigmoid"),
     ],
 )

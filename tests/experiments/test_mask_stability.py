@@ -11,7 +11,7 @@ import jaxmod as jm
 from experiments import mask_stability
 from jaxmod import figures, files, find, reports
 from jaxmod.data.images import load_images
-from jaxmod.vision import networks
+from jaxmod.vision import study
 
 TINY = mask_stability.Config(
     dataset="digits",
@@ -28,7 +28,7 @@ TINY = mask_stability.Config(
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def trained(tmp_path_factory):
     """Returns the results, the arguments of each training of masks, and what it found."""
     trainings, find_modules = [], find.find_modules
 
@@ -46,8 +46,8 @@ def study(tmp_path_factory):
     return results, trainings[: len(TINY.changes) + 1]
 
 
-def test_every_change_has_its_numbers(study, tmp_path):
-    results, _ = study
+def test_every_change_has_its_numbers(trained, tmp_path):
+    results, _ = trained
     assert tuple(results["stability"]) == TINY.changes
     for of in results["stability"].values():
         assert len(of["IoU"]["runs"]) == 4  # networks times pairs
@@ -58,8 +58,8 @@ def test_every_change_has_its_numbers(study, tmp_path):
     assert path.stat().st_size > 5000
 
 
-def test_one_thing_is_changed_at_a_time(study):
-    _, (first, *others) = study
+def test_one_thing_is_changed_at_a_time(trained):
+    _, (first, *others) = trained
     (_, _, rows), options, _ = first
     for change, ((_, _, other), changed, _) in zip(TINY.changes, others, strict=True):
         same_keys = (jax.random.key_data(changed["keys"]) == jax.random.key_data(options["keys"])).all()
@@ -105,7 +105,7 @@ def test_what_is_said_of_the_iou(iou, holds):
 
 @pytest.mark.parametrize("preset", mask_stability.PRESETS)
 def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
-    monkeypatch.setattr(networks, "load_images", lambda name: load_images("digits"))
+    monkeypatch.setattr(study, "load_images", lambda name: load_images("digits"))
     mask_stability.validate(dataclasses.replace(mask_stability.PRESETS[preset], channels=(4, 4)))
 
 

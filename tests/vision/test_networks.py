@@ -8,7 +8,7 @@ import pytest
 import jaxmod as jm
 from jaxmod import trees
 from jaxmod.data.images import Images, load_images
-from jaxmod.vision import networks
+from jaxmod.vision import networks, study
 
 
 def images(shape=(6, 6, 3), train=300, test=50):
@@ -65,13 +65,16 @@ def test_augmented_images_are_shifted_or_mirrored(key):
 @pytest.fixture(scope="module")
 def resnet():
     data = networks.image_data(images((8, 8, 3)), "resnet")
-    functions = networks.make_functions(
-        networks.make_model("resnet", (), 1), (8, 8, 3), data.mean, data.std, True
+    config = study.StudyConfig(
+        architecture="resnet",
+        blocks=1,
+        network_steps=3,
+        network_learning_rate=0.1,
+        batch_size=16,
+        chunk_steps=3,
     )
-    variables = networks.train_networks(
-        functions, data.train, jax.random.split(jax.random.key(0), 2), jm.DenseConfig(3, 16, 3),
-        networks.make_optimizer("resnet", 3, 0.1, 1.0),
-    )  # fmt: skip
+    functions = study.functions_of(config, data)
+    variables = study.train(config, functions, data, jax.random.split(jax.random.key(0), 2))
     return data, functions, variables
 
 

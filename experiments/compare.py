@@ -1,0 +1,373 @@
+"""Finished runs of an image experiment beside each other (Csordas et al. 2021, sections 3.3 and 5).
+
+`class_removal`: do architectures take a class for the same others when its weights are gone? Figure 6 with
+all networks, and how far their confusion differences (figures 19 to 21) correlate, beside chance.
+`mask_stability`: are masks of a network trained with dropout found again as well? `transfer`: where masks
+start on used and on free weights (figures 3 and 15), a first layer that is reset, fewer samples.
+
+    python -m experiments.class_removal --preset=quick --workdir=runs/a
+    python -m experiments.class_removal --preset=quick --config.architecture=cnn-no-dropout --workdir=runs/b
+    python -m experiments.compare --config.workdirs=runs/a,runs/b
+
+The runs must be of one experiment, on the same data. Nothing is trained. What is found stays in the workdir
+of the comparison: give another one (`--workdir`) for runs that were made anew under the same names.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jaxmod as jm
+from jaxmod import cli, records
+from jaxmod.analysis.class_agreement import Agreement, class_agreement, off_diagonal
+from jaxmod.reports import format_value, stat
+from jaxmod.summary import check
+
+TELLING = {
+    "class_removal": ("architecture",),
+    "mask_stability": ("architecture",),
+    "transfer": ("used_logit", "new_logit", "reset_first_layer", "num_samples"),
+}
+"""Of each experiment that can be compared the fields by which runs are called, where they differ."""
+
+
+@dataclasses.dataclass
+class Config:
+    """Which runs."""
+
+    workdirs: tuple[str, ...] = ()  # two or more, finished
+    permutations: int = 1000  # of the names of classes, for the agreement by chance
+    seed: int = 0  # of these
+
+
+PRESETS = {"runs": Config()}
+
+
+def validate(config: Config) -> None:
+    """Raises ValueError unless there are runs that can be compared."""
+    if config.permutations < 1:
+        raise ValueError(f"permutations={config.permutations}: expected 1 or more.")
+    read_runs(config.workdirs)
+
+
+def read_runs(workdirs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Returns `{name: results}` of finished runs; names say in what they differ.
+
+    Raises:
+      ValueError: fewer than two runs, one that is missing or not finished, of another experiment or data.
+    """
+    if len(set(workdirs)) < 2:
+        raise ValueError(f"workdirs={format_value(workdirs)}: expected two or more, separated by commas.")
+    found, configs = [], []
+    for folder in workdirs:
+        results = _read(folder, "results.json")
+        if results.get("experiment") not in TELLING:
+            raise ValueError(
+                f"workdir {folder} is of {results.get('experiment')}; runs of {', '.join(TELLING)} can be "
+                "compared."
+            )
+        found.append(results)
+        configs.append(_read(folder, "config.json"))
+    for key in ("experiment", "dataset"):
+        values = [config[key] for config in configs]
+        if len(set(values)) > 1:
+            raise ValueError(f"the runs have different values of {key}: {', '.join(values)}.")
+    return dict(zip(names(workdirs, configs), found, strict=True))
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    found = records.read_json(Path(folder, name), "Give another run, or do this one again.")
+    if found is None:
+        raise ValueError(f"workdir {folder} has no {name}: it is no run, or not finished.")
+    return found
+
+
+def names(workdirs: tuple[str, ...], configs: list[dict[str, Any]]) -> list[str]:
+    """Returns what runs are called: by the telling fields in which they differ, or by their folders."""
+    differ = [
+        field
+        for field in TELLING[configs[0]["experiment"]]
+        if len({str(config[field]) for config in configs}) > 1
+    ]
+    if differ == ["architecture"]:
+        found = [config["architecture"] for config in configs]
+    else:
+        found = [", ".join(f"{field}={config[field]}" for field in differ) for config in configs]
+    for unique in (found, [Path(folder).name for folder in workdirs]):
+        if len(set(unique)) == len(workdirs):
+            return unique
+    return list(workdirs)
+
+
+def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
+    """Returns what the runs have in common and in what they differ."""
+    del workdir, progress
+    runs = read_runs(config.workdirs)
+    experiment = next(iter(runs.values()))["experiment"]
+    compare: dict[str, Callable[..., dict[str, Any]]] = {
+        "class_removal": compare_removal,
+        "mask_stability": compare_stability,
+        "transfer": compare_transfer,
+    }
+    notes = list(dict.fromkeys(note for results in runs.values() for note in results["notes"]))
+    return {"notes": notes, **compare[experiment](runs, config)}
+
+
+def compare_removal(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Returns drops of the networks, and how far their confusion differences agree."""
+    of = {name: results["removal"] for name, results in runs.items()}
+    differences = {name: np.array([d["mean"] for d in found["differences"]]) for name, found in of.items()}
+    each = {name: np.array([d["runs"] for d in found["differences"]]) for name, found in of.items()}
+    agreement = []
+    for a, b in itertools.combinations(of, 2):
+        both = differences[a], differences[b]
+        whole, rows = (
+            class_agreement(*both, config.permutations, config.seed, rows_only) for rows_only in (False, True)
+        )
+        single = correlations(each[a], each[b])
+        agreement.append(
+            {
+                "networks": [a, b],
+                "off the diagonal": _described(whole),
+                "rows of the classes left out": _described(rows),
+                "single networks": stat(single) if single else None,
+            }
+        )
+    keys = ("accuracy", "control accuracy", "drop", "others' drop", "largest other drop")
+    compared = {
+        "what": "removal",
+        "classes": next(iter(of.values()))["classes"],
+        "networks": {
+            name: {key: found[key] for key in keys} | {"differences": differences[name].tolist()}
+            for name, found in of.items()
+        },
+        "agreement": agreement,
+        "own": {name: stat(own) for name in of if (own := correlations(each[name]))},
+    }
+    return {
+        "question": "Do architectures lose the same classes to the same others?",
+        "compared": compared,
+        "tables": removal_tables(compared),
+        "checks": removal_checks(compared),
+    }
+
+
+def correlations(first: np.ndarray, second: np.ndarray | None = None) -> list[float]:
+    """Returns the correlation of every two networks, one of each; of one architecture all pairs of its own.
+
+    Args:
+      first: differences, [left out, runs, true, seen].
+      second: those of another architecture.
+    """
+    x = [off_diagonal(run) for run in first.swapaxes(0, 1)]
+    if second is None:
+        pairs = list(itertools.combinations(x, 2))
+    else:
+        pairs = list(itertools.product(x, [off_diagonal(run) for run in second.swapaxes(0, 1)]))
+    return [float(np.corrcoef(a, b)[0, 1]) for a, b in pairs if a.std() and b.std()]
+
+
+def _described(found: Agreement) -> dict[str, float] | None:
+    return None if np.isnan(found.correlation) else found._asdict()
+
+
+def removal_tables(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns accuracies, drops and correlations."""
+    of = compared["networks"]
+    networks = []
+    for name, found in of.items():
+        percent = [stat([100 * x for x in found[key]["runs"]]) for key in ("accuracy", "control accuracy")]
+        networks.append(
+            [name, *percent, *(mean_of(found[key]) for key in ("drop", "others' drop", "largest other drop"))]
+        )
+    drops = [[c, *(found["drop"][i] for found in of.values())] for i, c in enumerate(compared["classes"])]
+    rows = []
+    for pair in compared["agreement"]:
+        for entries in ("off the diagonal", "rows of the classes left out"):
+            r = pair[entries]
+            values = [r["correlation"], r["chance"], r["chance_std"], r["p"]] if r else [None] * 4
+            single = pair["single networks"] if entries == "off the diagonal" else None
+            rows.append([" and ".join(pair["networks"]), entries, *values, single])
+    for name, own in compared["own"].items():
+        rows.append([f"{name}, among its networks", "off the diagonal", *[None] * 4, own])
+    return [
+        {
+            "title": "How far confusion differences correlate",
+            "header": ["architectures", "entries", "correlation", "by chance", "±", "p", "single networks"],
+            "rows": rows,
+            "words": 2,
+            "digits": 3,
+            "note": "Of the means over networks. By chance: the classes of one under other names. Single "
+            "networks: the mean over all pairs of them.",
+        },
+        {
+            "title": "Networks (%)",
+            "header": [
+                "",
+                "accuracy",
+                "control mask",
+                "drop",
+                "mean drop of the others",
+                "largest other drop",
+            ],
+            "rows": networks,
+            "words": 1,
+            "digits": 1,
+            "note": "Drops: mean and standard deviation over classes, in percent of the accuracy under the "
+            "control mask; the largest other drop in percent of the class's own.",
+        },
+        {"title": "Drop of each class (%)", "header": ["class", *of], "rows": drops, "words": 1, "digits": 1},
+    ]
+
+
+def mean_of(stats: list[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Returns mean and standard deviation over classes of the means over networks."""
+    means = [s["mean"] for s in stats if s]
+    return stat(means) if means else None
+
+
+def removal_checks(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what the paper says of architectures beside ours."""
+    rows = []
+    for pair in compared["agreement"]:
+        r, (a, b) = pair["off the diagonal"], pair["networks"]
+        ours, holds = "undefined", False
+        if r is not None:
+            ours = f"r = {r['correlation']:.2f}, by chance {r['chance']:.2f} ± {r['chance_std']:.2f}"
+            ours, holds = f"{ours}, p = {r['p']:.3f}", r["correlation"] > 0 and r["p"] < 0.05
+        statement = f"{a} and {b} lose classes to the same others"
+        rows.append(check(statement, "yes (Figs. 19 to 21)", ours, holds))
+    of = compared["networks"]
+    drop = {name: s["mean"] for name, found in of.items() if (s := mean_of(found["drop"]))}
+    if {"cnn", "cnn-no-dropout"} <= drop.keys():
+        a, b = (100 * of[name]["control accuracy"]["mean"] for name in ("cnn", "cnn-no-dropout"))
+        ours = f"{b:.1f}% for {a:.1f}%"
+        rows.append(check("without dropout: a few points less", "yes (Fig. 18)", ours, 0 < a - b < 10))
+        ratio = drop["cnn-no-dropout"] / drop["cnn"]
+        ours = f"{drop['cnn-no-dropout']:.0f}% for {drop['cnn']:.0f}%, {100 * (1 - ratio):.0f}% smaller"
+        holds = 0.55 <= ratio <= 0.8
+        rows.append(check("without dropout: drops a third smaller", "30 to 40% (C.7)", ours, holds))
+    if "resnet" in drop:
+        ours = f"{drop['resnet']:.0f}%"
+        rows.append(
+            check(
+                "the ResNet's drops are the largest",
+                "almost 100% (Fig. 6)",
+                ours,
+                drop["resnet"] >= max(drop.values()),
+            )
+        )
+    return rows
+
+
+def compare_stability(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Returns how well masks are found again, by network and by what was changed."""
+    del config
+    shared = [set(results["stability"]) for results in runs.values()]
+    first = next(iter(runs.values()))["stability"]
+    changes = [change for change in first if all(change in of for of in shared)]
+    of = {name: {c: results["stability"][c] for c in changes} for name, results in runs.items()}
+    compared = {"what": "stability", "networks": of}
+    rows = [
+        [name, change, found["IoU"], found["chance"], found["IoU, hidden layers"]]
+        for change in changes
+        for name, found in ((name, rows[change]) for name, rows in of.items())
+    ]
+    table = {
+        "title": "What two masks have in common",
+        "header": ["network", "changed", "IoU", "by chance", "IoU, hidden layers"],
+        "rows": rows,
+        "words": 2,
+        "digits": 3,
+        "note": "Mean and standard deviation over networks and pairs of classes.",
+    }
+    judged = []
+    if {"cnn", "cnn-no-dropout"} <= of.keys():
+        for change in changes:
+            a, b = (of[name][change]["IoU"]["mean"] for name in ("cnn", "cnn-no-dropout"))
+            statement = f"with dropout masks agree less ({change})"
+            judged.append(check(statement, "(in no paper)", f"{a:.3f} for {b:.3f}", a < b))
+    return {
+        "question": "Which networks have masks that are found again?",
+        "compared": compared,
+        "tables": [table],
+        "checks": judged,
+    }
+
+
+def compare_transfer(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Returns what tasks share with those before them in each variant."""
+    del config
+    variants = {name: results["transfer"] for name, results in runs.items()}
+    keys = ("tasks", "sharing", "chance", "logits", "reset")
+    compared = {
+        "what": "transfer",
+        "variants": {name: {key: found[key] for key in keys} for name, found in variants.items()},
+    }
+    return {
+        "question": "What makes a network reuse more of what it has learned?",
+        "compared": compared,
+        "tables": [transfer_table(variants)],
+        "checks": transfer_checks(variants),
+    }
+
+
+def transfer_table(variants: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row for each variant."""
+    rows = []
+    for name, found in variants.items():
+        second, last, first_layer = found["sharing"][1], found["sharing"][-1], next(iter(found["sharing"][0]))
+        learned = stat([100 * found["accuracy"][q][q]["mean"] for q in range(len(found["tasks"]))])
+        after = stat([100 * s["mean"] for s in found["accuracy"][-1]])
+        shares = (second["total"], last["total"], found["chance"][-1], last[first_layer], last["output"])
+        rows.append([name, learned, after, *(stat([100 * x for x in s["runs"]]) for s in shares)])
+    return {
+        "title": "Accuracy, and what tasks share with those before them (%)",
+        "header": [
+            *("variant", "accuracy when learned", "after the last", "T2 shares", "the last task shares"),
+            *("by chance", "its first layer", "its output layer"),
+        ],
+        "rows": rows,
+        "words": 1,
+        "digits": 1,
+        "note": "Accuracy: mean and standard deviation over tasks. Shares: of a task's own mask.",
+    }
+
+
+def transfer_checks(variants: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what the paper says of where masks start beside ours."""
+    rows = []
+    keep = {name: found for name, found in variants.items() if not found["reset"]}
+    by_start = sorted(keep, key=lambda name: -keep[name]["logits"][1])
+    starts = [keep[name]["logits"][1] for name in by_start]
+    if len(set(starts)) > 1 and len(set(starts)) == len(starts):
+        for layer in ("total", next(iter(keep[by_start[0]]["sharing"][0]))):
+            shares = [np.mean([row[layer]["mean"] for row in keep[name]["sharing"][1:]]) for name in by_start]
+            what = "masks share more" if layer == "total" else f"{layer} too"
+            ours = ", ".join(
+                f"{share:.0%} from {start:g}" for share, start in zip(shares, starts, strict=True)
+            )
+            rows.append(
+                check(
+                    f"the lower free weights start, the more is shared: {what}",
+                    "yes (Fig. 15)",
+                    ours,
+                    all(a < b for a, b in itertools.pairwise(shares)),
+                )
+            )
+    most = {name: max(row["total"]["mean"] for row in found["sharing"][1:]) for name, found in keep.items()}
+    if most:
+        name = max(most, key=lambda name: most[name])
+        ours = f"at most {most[name]:.0%} shared ({name})"
+        rows.append(
+            check("more than half of each mask stays unique", "yes (Fig. 15)", ours, most[name] < 0.5)
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    cli.main("compare", PRESETS, run, validate)
