@@ -120,6 +120,7 @@ def parse(name: str, presets: Mapping[str, Any], argv: Sequence[str]) -> Command
             check_choice("--config.", field[1], hints)
         if re.match(r"--?config(=|$)", argument):
             raise ValueError(f"{argument}: set one field at a time, --config.FIELD=VALUE.")
+    argv = [_quoted(argument, hints) for argument in argv]
     values = flags.FlagValues()
     flags.DEFINE_string("preset", default, "", flag_values=values)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
@@ -150,6 +151,14 @@ def parse(name: str, presets: Mapping[str, Any], argv: Sequence[str]) -> Command
     workdir = Path(values["workdir"].value or f"runs/{name}-{preset}")
     data_dir = values["data_dir"].value
     return Command(preset, config, workdir, bool(values["distributed"].value), data_dir and str(data_dir))
+
+
+def _quoted(argument: str, hints: Mapping[str, Any]) -> str:
+    """Returns an override whose words have quotes: the flags read it as Python, and paths are no Python."""
+    given = re.fullmatch(r"(--?config\.(\w+)=)([^(\[].*)", argument, re.DOTALL)
+    if given is None or typing.get_args(hints[given[2]])[:1] != (str,):
+        return argument
+    return given[1] + repr(tuple(given[3].split(",")))
 
 
 def _typed(field: str, value: Any, hint: Any) -> Any:

@@ -30,6 +30,20 @@ OPTIONS = "--preset, --workdir, --data_dir, --distributed or --config.FIELD=VALU
 PRESETS = {"quick": Config(seeds=1, hidden=(400,)), "paper": Config()}
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("/tmp/a,runs/b-1", ("/tmp/a", "runs/b-1")),
+        ("order and noise,twice the steps", ("order and noise", "twice the steps")),
+        ("('a', 'b')", ("a", "b")),
+        ("1st", ("1st",)),
+        ("", ()),
+    ],
+)
+def test_words_need_no_quotes(given, words):
+    assert cli.parse("toy", PRESETS, [f"--config.names={given}"]).config.names == words
+
+
 def check(config):
     configs.check_choice("model", config.model, ("fnn", "lstm"))
     configs.check_positive(config, "seeds", "hidden")
