@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from jaxmod import hosts
 from jaxmod.train import devices, memory
 from jaxmod.train.axes import Axes, over
 from jaxmod.train.order import Order, ordered_rows
-from jaxmod.train.randomness import StepKeys, Stream, step_keys, stream_key
+from jaxmod.train.randomness import Stream, step_keys, stream_key
 from jaxmod.train.steps import Step
 from jaxmod.train.tasks import Draw, take_rows
 from jaxmod.types import Batch, Metrics, Params
@@ -57,11 +57,17 @@ def _train_one(
     """Trains one run on one task for `length` steps and observes it at the end."""
     inputs = {**shared, **run}
 
-    def body(state: Any, step: Any) -> tuple[Any, Metrics]:
+    def body(state: Any, at: tuple[Array, Array | None]) -> tuple[Any, Metrics]:
+        step, rows = at
         keys = step_keys(inputs["key"], inputs["shared_key"], step)
-        return program.step(inputs, state, _batch(program, inputs, task, keys), keys)
+        if rows is None:
+            batch = program.draw(keys.data, task, inputs["pool"], program.batch_size)
+        else:
+            batch = take_rows(task, inputs["pool"], rows)
+        return program.step(inputs, state, batch, keys)
 
-    state, metrics = lax.scan(body, state, start + jnp.arange(length))
+    steps = start + jnp.arange(length)
+    state, metrics = lax.scan(body, state, (steps, _rows(program, inputs["key"], task, steps)))
     batch = program.draw(
         stream_key(inputs["key"], Stream.EVALUATE), task, inputs["pool"], program.observe_size
     )
@@ -73,12 +79,18 @@ def _train_one(
     return state, {**observed, "finite": jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in numbers]))}
 
 
-def _batch(program: Program, inputs: dict[str, Any], task: Any, keys: StepKeys) -> Batch:
+def _rows(program: Program, key: Array, task: Any, steps: Int[Array, " steps"]) -> Array | None:
+    """Returns the rows of each step's batch; None where the step draws its own.
+
+    For all steps at once: the many rounds of a permutation are small kernels, and a GPU would spend as long
+    on launching them in each step as on the step itself.
+    """
     if program.order == "random":
-        return program.draw(keys.data, task, inputs["pool"], program.batch_size)
-    key = stream_key(inputs["key"], Stream.ORDER)
-    rows = ordered_rows(program.order, key, keys.step, program.batch_size, task["size"])
-    return take_rows(task, inputs["pool"], rows)
+        return None
+    stream = stream_key(key, Stream.ORDER)
+    return jax.vmap(lambda step: ordered_rows(program.order, stream, step, program.batch_size, task["size"]))(
+        steps
+    )
 
 
 def _train_chunk(
