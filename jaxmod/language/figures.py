@@ -13,6 +13,8 @@ from jaxmod.reports import Results
 
 __all__ = ["plot_lengths", "plot_templates", "scan_plans"]
 
+_UNDEFINED = {"mean": None, "std": None, "runs": []}
+
 
 def scan_plans(results: Results) -> list[Plan]:
     """Returns the figures of the paper and its talk, and where masks break by length and template."""
@@ -78,7 +80,10 @@ def _removed(found: Mapping[str, Any], model: str) -> Plan:
     def draw(figure: Figure) -> None:
         ax = figure.subplots()
         tokens = [token.removeprefix("I_").replace("_", "\n") for token in found["tokens"]]
-        series = {f"{split.replace('_', ' ')} mask": row for split, row in found["removed"].items()}
+        series = {
+            f"{split.replace('_', ' ')} mask": [of or _UNDEFINED for of in row]
+            for split, row in found["removed"].items()
+        }
         grouped_bars(ax, tokens, series, 1)
         ax.set(ylabel="removed (%)", ylim=(0, None))
         legend_above(ax)

@@ -1,4 +1,4 @@
-"""SCAN at toy size: the whole chain, resumed, with and without buckets, and what is said of the numbers."""
+"""SCAN at toy size: the whole chain, resumed, and what is said of the numbers."""
 
 import dataclasses
 import json
@@ -20,13 +20,12 @@ TINY = scan.Config(
     lstm_hidden=5,
     lstm_layers=1,
     seeds=2,
-    network_steps=6,
-    direct_steps=2,
+    network_steps=4,
+    direct_steps=4,
     mask_steps=4,
     mask_learning_rate=0.7,
     batch_size=16,
     num_samples=2,
-    buckets=2,
     chunk_steps=4,
 )
 
