@@ -105,7 +105,8 @@ def _exclusive(found: Mapping[str, Any], model: str) -> Plan:
         }
         grouped_bars(ax, layers, series, 100)
         ax.set(ylabel="exclusive to the control mask (%)", ylim=(0, None))
-        ax.tick_params(axis="x", rotation=60 if len(layers) > 12 else 30)
+        angle = 60 if len(layers) > 12 else 30
+        ax.set_xticks(range(len(layers)), layers, rotation=angle, ha="right", rotation_mode="anchor")
         legend_above(ax)
 
     return Plan("exclusive", caption, (7.4, 3.8), draw)
@@ -149,7 +150,8 @@ def plot_lengths(lengths: Mapping[str, Any], cut: float, ax: Axes) -> Axes:
     ax.axvline(cut + 0.5, color="#888888", linestyle="--", linewidth=0.8)
     ax.set(xlabel="actions of a command", ylabel="accuracy (%)", ylim=(-2, 104))
     ax.grid(axis="y")
-    return legend_above(ax)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, columnspacing=1.2, handletextpad=0.5)
+    return ax
 
 
 def _templates(found: Mapping[str, Any], model: str) -> Plan:

@@ -17,7 +17,7 @@ def test_accuracy_by_length_skips_lengths_without_commands():
     np.testing.assert_allclose(control.get_xydata(), [[1.5, 90], [5.5, 50]])
     np.testing.assert_allclose(length.get_xydata(), [[1.5, 20], [3.5, 20], [5.5, 20]])
     assert list(cut.get_xdata()) == [4.5, 4.5]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["control", "length"]
+    assert ax.get_legend_handles_labels()[1] == ["control", "length"]
 
 
 def test_templates_are_a_table_in_percent():
