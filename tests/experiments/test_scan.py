@@ -84,8 +84,9 @@ def test_answers_are_sorted_into_splits_lengths_and_templates(data):
     found = scan.describe_answers(data, {**{s: given for s in masks}}, {**right, **masks})
     of = found["accuracy"]["network"]
     assert of["jump"]["runs"][0] == 0 and of["length"]["runs"][1] == 0 and of["turn_left"]["runs"][1] > 0
-    by_length = found["lengths"]["accuracy"]["network"]
-    assert [s["runs"][1] for s in by_length] == [1] * 4 + [0] * 4
+    by_length = zip(found["lengths"]["bins"], found["lengths"]["accuracy"]["network"], strict=True)
+    second = {first: of["runs"][1] for (first, last), of in by_length if of}
+    assert second == {size: float(size <= 4) for size in (1, 2, 3, 4, 5, 6, 8)}  # no command has 7
     grid = found["templates"]["accuracy"]["control"]
     plain = [i for i, command in enumerate(commands) if scan.scan.template(command) == ("X", "alone")]
     assert grid[0][0]["runs"] == pytest.approx([(~jump)[plain].mean()] * 2)
