@@ -25,7 +25,7 @@ TINY = scan.Config(
     mask_steps=4,
     mask_learning_rate=0.7,
     batch_size=16,
-    num_samples=2,
+    num_samples=1,
     chunk_steps=4,
 )
 
