@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-__all__ = ["ARRAYS", "Stored", "find", "read_idx", "read_npz", "read_tfds"]
+__all__ = ["ARRAYS", "Stored", "find", "read_idx", "read_npz", "read_tfds", "tfds_records"]
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 """Images and labels of both splits, by their names in Keras."""
@@ -96,17 +96,39 @@ def read_tfds(name: str, folder: str | os.PathLike[str] | None = None) -> Stored
     Raises:
       ValueError: it is stored in a format without random access, or is damaged.
     """
+    if (found := tfds_records(name, folder)) is None:
+        return None
+    records, path = found
+    arrays = {}
+    for split, of_split in records.items():
+        arrays[f"x_{split}"] = np.array([record["image"] for record in of_split])
+        arrays[f"y_{split}"] = np.array([record["label"] for record in of_split])
+    return Stored(arrays, path, in_order=False)
+
+
+def tfds_records(
+    name: str, folder: str | os.PathLike[str] | None = None
+) -> tuple[dict[str, list[dict[str, Any]]], str] | None:
+    """Returns the records of `train` and `test` that TFDS has prepared, and their folder, or None.
+
+    Args:
+      name: in TFDS, "NAME" or "NAME/CONFIG".
+      folder: the `data_dir` of TFDS, by default its own.
+
+    Raises:
+      ValueError: as `read_tfds`.
+    """
     import tensorflow_datasets as tfds
 
     # A version asked for makes TFDS read what is stored, whatever made it; "*.*.*" is the newest.
     builder: Any = tfds.builder(name, version="*.*.*", data_dir=folder)
     if not builder.data_path.exists():
         return None
-    arrays = {}
+    records = {}
     for split in ("train", "test"):
         try:
             source = builder.as_data_source(split)
-            records = source.__getitems__(list(range(len(source))))  # one by one takes twice as long
+            records[split] = source.__getitems__(list(range(len(source))))  # one by one takes twice as long
         except NotImplementedError as error:
             raise ValueError(
                 f"{builder.data_dir} is not stored as array_record, so only TensorFlow can read it. "
@@ -116,9 +138,7 @@ def read_tfds(name: str, folder: str | os.PathLike[str] | None = None) -> Stored
             raise ValueError(
                 f"{builder.data_dir} is damaged or cannot be read ({error}). Remove and prepare it anew."
             ) from error
-        arrays[f"x_{split}"] = np.array([record["image"] for record in records])
-        arrays[f"y_{split}"] = np.array([record["label"] for record in records])
-    return Stored(arrays, str(builder.data_dir), in_order=False)
+    return records, str(builder.data_dir)
 
 
 def read_idx(folder: str | os.PathLike[str]) -> Stored:

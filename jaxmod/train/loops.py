@@ -61,7 +61,7 @@ def _train_one(
         step, rows = at
         keys = step_keys(inputs["key"], inputs["shared_key"], step)
         if rows is None:
-            batch = program.draw(keys.data, task, inputs["pool"], program.batch_size)
+            batch = program.draw(keys.data, task, inputs["pool"], program.batch_size, keys.shared)
         else:
             batch = take_rows(task, inputs["pool"], rows)
         return program.step(inputs, state, batch, keys)

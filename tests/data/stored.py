@@ -70,3 +70,30 @@ def prepare_tfds(name, folder):
     builder = type(name, (_Fake,), {"name": name}, skip_registration=True)
     builder(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder / name / "3.0.10"
+
+
+class _FakeScan(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Lines of SCAN in TFDS."""
+
+    VERSION = tfds.core.Version("1.1.1")
+    name = "scan"
+    lines: dict[str, list[tuple[str, str]]] = {}
+
+    def _info(self):
+        features = {"commands": tfds.features.Text(), "actions": tfds.features.Text()}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in ("train", "test")}
+
+    def _generate_examples(self, split):
+        for i, (commands, actions) in enumerate(self.lines[split]):
+            yield i, {"commands": commands, "actions": actions}
+
+
+def prepare_scan(split, lines, folder):
+    """Prepares `{"train": [(command, actions), ...], "test": ...}` as `tfds build scan/SPLIT` would."""
+    tfds.disable_progress_bar()
+    configs = [tfds.core.BuilderConfig(name=split)]
+    builder = type("scan", (_FakeScan,), {"BUILDER_CONFIGS": configs, "lines": lines}, skip_registration=True)
+    builder(config=split, data_dir=folder, file_format="array_record").download_and_prepare()
