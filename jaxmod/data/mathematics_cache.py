@@ -107,7 +107,8 @@ def _make(
 ) -> Iterator[tuple[_Job, Pairs]]:
     """Yields the jobs as they are done."""
     if processes is None:
-        processes = min(os.cpu_count() or 1, len(jobs) // 4)  # a process takes seconds to start
+        # A process takes as long to start as some thousand questions of most modules.
+        processes = min(os.cpu_count() or 1, sum(job.count for job in jobs) // 4000)
     if processes <= 1:
         for job in jobs:
             yield job, generate_part(module, job.level, job.part, job.count, seed, entropy)
@@ -146,7 +147,7 @@ def _read(path: Path, count: int) -> Pairs | None:
         return None
     now = mathematics_generator.versions()
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             made_by, text = json.loads(str(file["versions"])), file["text"].tobytes().decode()
         pairs = split_lines(text, str(path))
     except _UNREADABLE as error:

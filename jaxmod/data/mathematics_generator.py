@@ -12,6 +12,7 @@ import importlib.metadata
 import random
 import string
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -113,10 +114,12 @@ def _package() -> dict[str, types.ModuleType]:
     if missing:
         vars(solvers)["base_solution_linear"] = moved
     try:
-        families = {
-            family: importlib.import_module(f"mathematics_dataset.modules.{family}")
-            for family in MODULES.values()
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # escapes that Python no longer likes
+            families = {
+                family: importlib.import_module(f"mathematics_dataset.modules.{family}")
+                for family in MODULES.values()
+            }
     finally:
         if missing:
             del vars(solvers)["base_solution_linear"]
