@@ -114,7 +114,9 @@ def find_modules(
         parameter named `shared_key` receives a key that all runs share in a step.
       params: any pytree of arrays.
       tasks: name -> a pytree of arrays with a leading example axis, an integer vector of rows of
-        `data`, or a function `sample_batch(key, batch_size)`, which may take a third argument `data`.
+        `data`, or a function `sample_batch(key, batch_size)`, which may also take `data`, and
+        `shared_key=None`: the key that all runs share in a step, not given where examples are drawn to be
+        evaluated.
       keys: one typed key, or a vector with one per run.
       config: steps, sizes, rates.
       where: the leaves to mask: a regex on paths, or `(path, leaf) -> bool`.

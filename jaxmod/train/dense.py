@@ -86,7 +86,7 @@ def train_network(
       init: `key -> params`; each run starts from its own. Or the params themselves, with a leading runs axis
         if keys is a vector, as an earlier call returned them: training goes on with a fresh optimizer.
       task: a pytree of arrays, an integer vector of rows of `data`, or a function
-        `sample_batch(key, batch_size)`, which may take a third argument `data`.
+        `sample_batch(key, batch_size)`, which may take `data` and `shared_key` as in `find_modules`.
       data: one pool of examples on the device.
       keys: one typed key, or a vector with one per run.
       config: steps and sizes.

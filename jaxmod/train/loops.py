@@ -75,7 +75,7 @@ def _train_one(
 
 def _batch(program: Program, inputs: dict[str, Any], task: Any, keys: StepKeys) -> Batch:
     if program.order == "random":
-        return program.draw(keys.data, task, inputs["pool"], program.batch_size)
+        return program.draw(keys.data, task, inputs["pool"], program.batch_size, keys.shared)
     key = stream_key(inputs["key"], Stream.ORDER)
     rows = ordered_rows(program.order, key, keys.step, program.batch_size, task["size"])
     return take_rows(task, inputs["pool"], rows)

@@ -20,8 +20,8 @@ from jaxmod.types import Batch
 
 __all__ = ["Draw", "batch_shapes", "Source", "check_rows", "make_source", "num_examples", "take_rows"]
 
-Draw = Callable[[Key[Array, ""], dict[str, Array], Any, int], Batch]
-"""`draw(key, task, pool, batch_size) -> batch`."""
+Draw = Callable[..., Batch]
+"""`draw(key, task, pool, batch_size, shared_key=None) -> batch`."""
 
 
 class Source(NamedTuple):
@@ -69,7 +69,9 @@ def make_source(tasks: Mapping[str, Any], data: PyTree | None = None) -> Source:
 
     Args:
       tasks: name -> a pytree of arrays, an integer vector of rows of `data`, or a function
-        `sample_batch(key, batch_size)`; a function with a parameter named `data` receives the pool.
+        `sample_batch(key, batch_size)`; a function with a parameter named `data` receives the pool, one
+        with a parameter named `shared_key` a key that all runs share in a step. It needs a default: what
+        is drawn to be observed is drawn without it.
       data: the pool of examples that index vectors and functions read.
 
     Raises:
@@ -115,7 +117,7 @@ def batch_shapes(source: Source, batch_size: int) -> PyTree:
         return jax.eval_shape(lambda key: source.draw(key, task, source.pool, batch_size), key)
     shapes = []
     for name, f in zip(source.names, source.functions, strict=True):
-        call = functools.partial(_call, f, batch_size, _data_argument(f, source.pool))
+        call = functools.partial(_call, f, batch_size, _arguments(f, data=source.pool))
         shapes.append(jax.eval_shape(call, key))
         if (got := num_examples(shapes[-1], name)) != batch_size:
             raise ValueError(f"task {name!r}: sample_batch gave {got} examples when asked for {batch_size}.")
@@ -127,16 +129,25 @@ def batch_shapes(source: Source, batch_size: int) -> PyTree:
     return shapes[0]
 
 
-def _data_argument(f: Callable[..., Batch], pool: Any) -> dict[str, Any]:
-    return {"data": pool} if "data" in inspect.signature(f).parameters else {}
+def _arguments(f: Callable[..., Batch], **offered: Any) -> dict[str, Any]:
+    """Returns those of the arguments offered that `f` has parameters for; None is no offer."""
+    wanted = inspect.signature(f).parameters
+    return {name: value for name, value in offered.items() if name in wanted and value is not None}
 
 
 def _call(f: Callable[..., Batch], batch_size: int, extra: dict[str, Any], key: Key[Array, ""]) -> Batch:
     return f(key, batch_size, **extra)
 
 
-def _draw_rows(key: Key[Array, ""], task: dict[str, Array], pool: Any, batch_size: int) -> Batch:
+def _draw_rows(
+    key: Key[Array, ""],
+    task: dict[str, Array],
+    pool: Any,
+    batch_size: int,
+    shared_key: Key[Array, ""] | None = None,
+) -> Batch:
     """Draws examples independently and with replacement, as the authors' code does."""
+    del shared_key
     return take_rows(task, pool, jax.random.randint(key, (batch_size,), 0, task["size"]))
 
 
@@ -155,8 +166,15 @@ def _take(x: Array, rows: Array) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def _draw_from_functions(functions: tuple[Callable[..., Batch], ...]) -> Draw:
-    def draw(key: Key[Array, ""], task: dict[str, Array], pool: Any, batch_size: int) -> Batch:
-        branches = [functools.partial(_call, f, batch_size, _data_argument(f, pool)) for f in functions]
+    def draw(
+        key: Key[Array, ""],
+        task: dict[str, Array],
+        pool: Any,
+        batch_size: int,
+        shared_key: Key[Array, ""] | None = None,
+    ) -> Batch:
+        offered = {"data": pool, "shared_key": shared_key}
+        branches = [functools.partial(_call, f, batch_size, _arguments(f, **offered)) for f in functions]
         return lax.switch(task["index"], branches, key)
 
     return draw

@@ -48,6 +48,18 @@ def test_functions_make_their_own_batches_and_may_read_the_pool(key):
     assert_trees_equal(draw(source, key, 1), jax.tree.map(lambda x: jnp.asarray(x[:64]), pool))
 
 
+def test_functions_may_take_the_key_that_runs_share(key):
+    def shared(key, batch_size, shared_key=None):
+        del key
+        return {"drawn": jnp.full(batch_size, -1.0 if shared_key is None else jax.random.uniform(shared_key))}
+
+    source = make_source({"shared": shared})
+    both = jax.random.key(5)
+    given = source.draw(key, jax.tree.map(lambda x: x[0], source.task), source.pool, 3, both)
+    assert given["drawn"].tolist() == [jax.random.uniform(both)] * 3
+    assert draw(source, key, 0, 3)["drawn"].tolist() == [-1] * 3
+
+
 def test_batches_do_not_depend_on_the_other_tasks(key):
     tasks = two_tasks()
     together = make_source(dict(reversed(tasks.items())))

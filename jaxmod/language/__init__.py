@@ -1,0 +1,1 @@
+"""Networks that translate one sequence into another: what SCAN and the Mathematics Dataset have in common."""
