@@ -11,17 +11,26 @@ import os
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Integer
 
 from jaxmod.configs import check_choice
-from jaxmod.data import sources, tokens
+from jaxmod.data import mathematics_generator, sources, tokens
 from jaxmod.data.mathematics_cache import LEVELS, Pairs, generated, split_lines
 from jaxmod.data.mathematics_generator import LONGEST_ANSWER, LONGEST_QUESTION, MODULES
 
-__all__ = ["LEVELS", "MODULES", "VOCABULARY", "Mathematics", "digits", "load_mathematics", "text_of"]
+__all__ = [
+    "LEVELS",
+    "MODULES",
+    "VOCABULARY",
+    "Mathematics",
+    "check_mathematics",
+    "digits",
+    "load_mathematics",
+    "text_of",
+]
 
 VOCABULARY = tuple(" " + string.ascii_letters + string.digits + string.punctuation)
 """All characters that the package lists for its questions; the published files have no others."""
@@ -45,8 +54,10 @@ class Mathematics(NamedTuple):
     """Those that occur."""
     duplicates: int
     """Questions left out, because they occurred before."""
+    easy_range: int
+    """The number of digits that 95% of the easy questions have at most."""
     hard_in_easy_range: float
-    """The part of the hard questions that have no more digits than 95% of the easy ones."""
+    """The part of the hard questions that have no more digits than that."""
 
 
 def load_mathematics(
@@ -101,6 +112,19 @@ def load_mathematics(
     return _split(texts, held_out, source)
 
 
+def check_mathematics(module: str, count: int, held_out: int, **options: Any) -> None:
+    """Raises as `load_mathematics` where that would fail, without making questions; the options are its own."""
+    check_choice("module", module, MODULES)
+    if not 0 < held_out < count:
+        raise ValueError(
+            f"held_out={held_out} of {count} questions: expected 1 or more, and some left to train on."
+        )
+    folder = sources.data_folder(options.get("data_dir"))
+    published = None if options.get("entropy") else _published(folder, module, count)
+    if published is not None or mathematics_generator.versions() is None:
+        load_mathematics(module, count, held_out, **options)
+
+
 def text_of(
     characters: Integer[np.ndarray, "texts steps"], length: Integer[np.ndarray, " texts"] | None = None
 ) -> list[str]:
@@ -146,7 +170,8 @@ def _split(texts: Sequence[Pairs], held_out: int, source: str) -> Mathematics:
         is_valid[np.random.RandomState(_SPLIT_SEED).permutation(rows)[:held_out]] = True
     questions, answers = ([pair[side] for pair in flat] for side in (0, 1))
     examples = tokens.encode_pairs(questions, answers, (VOCABULARY, VOCABULARY))
-    size = [digits([pair[0] for pair in pairs]) for pairs in (unique[0], unique[-1])]
+    easy, _, hard = (digits([pair[0] for pair in pairs]) for pairs in unique)
+    easy_range = int(np.quantile(easy, 0.95))
     train, valid = ({name: x[rows] for name, x in examples.items()} for rows in (~is_valid, is_valid))
     return Mathematics(
         train=train,
@@ -156,7 +181,8 @@ def _split(texts: Sequence[Pairs], held_out: int, source: str) -> Mathematics:
         source=source,
         characters="".join(sorted(set("".join(questions)) | set("".join(answers)))),
         duplicates=sum(map(len, texts)) - len(flat),
-        hard_in_easy_range=float(np.mean(size[1] <= np.quantile(size[0], 0.95))),
+        easy_range=easy_range,
+        hard_in_easy_range=float(np.mean(hard <= easy_range)),
     )
 
 
