@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from jaxmod import files, plots, reports
 from jaxmod.analysis.recovery_plots import recovery_plans
 from jaxmod.joined.figures import specialization_plans
+from jaxmod.language.figures import scan_plans
 from jaxmod.plans import Plan
 from jaxmod.reports import Results
 from jaxmod.structure.agreement_plots import agreement_plans
@@ -33,6 +34,7 @@ _PLANS: dict[str, Callable[[Results], list[Plan]]] = {
     "stability": stability_plans,
     "removal": removal_plans,
     "recovery": recovery_plans,
+    "scan": scan_plans,
 }
 """Which figures belong to results that have a key; results of other experiments have several at once."""
 

@@ -22,6 +22,8 @@ __all__ = [
     "INK",
     "RED",
     "STYLE",
+    "grouped_bars",
+    "legend_above",
     "plot_accuracy",
     "plot_confusion",
     "plot_histogram",
@@ -70,12 +72,12 @@ def plot_accuracy(results: Results, ax: Axes, masks: Sequence[str] | None = None
         wanted = ["control", *(name for task in tasks for name in (task, f"not {task}"))]
         masks = [name for name in wanted if name in accuracy]
     series = {f"on {task}": [accuracy[mask][task] for mask in masks] for task in tasks}
-    centres = _grouped_bars(ax, ["Full" if m == "control" else m for m in masks], series, 100)
+    centres = grouped_bars(ax, ["Full" if m == "control" else m for m in masks], series, 100)
     for x, task in zip(centres, tasks, strict=True):
         random = [accuracy.get(f"random {mask}", {}).get(task) for mask in masks]
         _mark(ax, x, random, INK, "random mask of the same size")
     ax.set(ylabel="accuracy (%)", ylim=(0, 104), xlabel="weights in use")
-    return _legend(ax)
+    return legend_above(ax)
 
 
 def plot_sharing(results: Results, ax: Axes) -> Axes:
@@ -90,7 +92,7 @@ def plot_sharing(results: Results, ax: Axes) -> Axes:
     """
     layers = [*results["layers"], "total"]
     series = {f"{task} mask": [row[layer] for layer in layers] for task, row in results["sharing"].items()}
-    centres = _grouped_bars(ax, layers, series, 100)
+    centres = grouped_bars(ax, layers, series, 100)
     for source, face, label in (
         ("chance", INK, "random masks of the same sizes"),
         ("chance_in_control", "white", "random parts of the control mask"),
@@ -100,7 +102,7 @@ def plot_sharing(results: Results, ax: Axes) -> Axes:
             _mark(ax, x, [rows.get(layer, {}).get("expected") for layer in layers], face, label)
     ax.axvline(len(layers) - 1.5, color="#BBBBBB", linewidth=0.8, linestyle=":")
     ax.set(ylabel="shared with the other mask\n(% of own mask)", ylim=(0, None))
-    return _legend(ax)
+    return legend_above(ax)
 
 
 def plot_weights(results: Results, ax: Axes) -> Axes:
@@ -109,10 +111,10 @@ def plot_weights(results: Results, ax: Axes) -> Axes:
     series = {
         f"{task} mask": [results["weights"][task][layer] for layer in layers] for task in results["tasks"]
     }
-    _grouped_bars(ax, layers, series, 1)
+    grouped_bars(ax, layers, series, 1)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     ax.set(ylabel="weights kept", ylim=(0, None))
-    return _legend(ax)
+    return legend_above(ax)
 
 
 def plot_confusion(confusion: Mapping[str, Any], ax: Axes) -> Axes:
@@ -193,7 +195,7 @@ def plot_sensitivity(
     ax.set(xlabel="beta", ylabel="accuracy of the control mask (%)")
     ax.grid(axis="y")
     ax.figure.colorbar(ax.collections[-1], ax=ax, label=f"{sharing} (%)")
-    return _legend(ax)
+    return legend_above(ax)
 
 
 def plot_points(
@@ -233,7 +235,7 @@ def plot_points(
     ax.grid(axis="y")
     if len(statistics) > 1:
         ax.set_ylabel("%" if all(map(reports.is_share, statistics)) else "")
-        return _legend(ax)
+        return legend_above(ax)
     ax.set_ylabel(f"{statistics[0]} (%)" if reports.is_share(statistics[0]) else statistics[0])
     return ax
 
@@ -247,10 +249,10 @@ def _numbers(stats: Sequence[Stat], scale: float) -> tuple[np.ndarray, np.ndarra
     return mean, np.stack([std, std])
 
 
-def _grouped_bars(
+def grouped_bars(
     ax: Axes, groups: Sequence[str], series: Mapping[str, Sequence[Stat]], scale: float
 ) -> list[np.ndarray]:
-    """Draws a group of bars for each of `groups`; returns the x of every series' bars."""
+    """Draws a bar of every series in each of `groups`, Stats times `scale`; returns the x of their bars."""
     width = 0.8 / len(series)
     centres = []
     for i, (label, stats) in enumerate(series.items()):
@@ -281,8 +283,8 @@ def _mark(ax: Axes, x: np.ndarray, stats: Sequence[Stat | None], face: str, labe
     )  # fmt: skip
 
 
-def _legend(ax: Axes) -> Axes:
-    """Puts the legend above the axes, where it covers nothing; bars come first."""
+def legend_above(ax: Axes) -> Axes:
+    """Returns `ax` with its legend above the axes, where it covers nothing; bars come first."""
     entries = sorted(
         zip(*ax.get_legend_handles_labels(), strict=True), key=lambda x: isinstance(x[0], Line2D)
     )

@@ -8,6 +8,7 @@ TensorFlow Datasets has prepared them, are read on request, and have to agree.
 
 import functools
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,7 +20,19 @@ from jaxmod.configs import check_choice
 from jaxmod.data import sources
 from jaxmod.data.tokens import encode_pairs
 
-__all__ = ["ACTIONS", "SOURCES", "SPLITS", "WORDS", "Rows", "Scan", "interpret", "load_scan", "split_rows"]
+__all__ = [
+    "ACTIONS",
+    "KINDS",
+    "SOURCES",
+    "SPLITS",
+    "WORDS",
+    "Rows",
+    "Scan",
+    "interpret",
+    "load_scan",
+    "split_rows",
+    "template",
+]
 
 ACTIONS = ("I_TURN_LEFT", "I_TURN_RIGHT", "I_JUMP", "I_WALK", "I_RUN", "I_LOOK")
 """The output tokens by their frequency over the four splits of the paper, which is their number."""
@@ -36,6 +49,9 @@ SPLITS = (
     "filler_num2", "filler_num3",
 )  # fmt: skip
 SOURCES = ("grammar", "tfds")
+
+KINDS = ("X", "X D", "X opposite D", "X around D")
+"""Of phrases: a verb X and perhaps a direction D, however often."""
 
 _VERBS = ("walk", "look", "run", "jump")
 _DIRECTIONS = ("left", "right")
@@ -129,6 +145,21 @@ def _phrase(command: str, words: list[str]) -> list[str]:
         f"command {command!r}: {' '.join(words)!r} is no phrase of SCAN; expected one such as 'walk', "
         "'turn left' or 'look around right thrice', or two joined by 'and' or 'after'."
     )
+
+
+def template(command: str) -> tuple[str, str]:
+    """Returns the kinds of the first and the second phrase of a command; "alone" if there is no second.
+
+    >>> template("jump around left twice and turn right")
+    ('X around D', 'X D')
+    """
+
+    def kind(phrase: str) -> str:
+        words = [word for word in phrase.split() if word not in _TIMES]
+        return " ".join(["X", *words[1:-1], "D"]) if len(words) > 1 else "X"
+
+    first, *second = re.split(" and | after ", command)
+    return kind(first), kind(second[0]) if second else "alone"
 
 
 def _all_commands() -> list[str]:

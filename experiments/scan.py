@@ -1,0 +1,488 @@
+"""Does a network that solves SCAN do so by general rules? (Csordas et al. 2021, section 4.3 and C.6)
+
+A network learns SCAN from commands of all kinds. Then masks are trained over its frozen weights: the control
+on the same data, the others on the training part of a split that lacks long commands, or combinations with a
+primitive. Weights that the control keeps and such a mask loses are needed for what the split holds out alone:
+had the network learned general rules, there would be none, and each mask would solve its split's test part.
+Figures 4 and 16 of the paper.
+
+    python -m experiments.scan --preset=quick     # a grammar of 4,656 commands, a small LSTM
+    python -m experiments.scan --preset=cpu       # all of SCAN, the LSTM of the paper, fewer steps
+    python -m experiments.scan --preset=cpu --config.model=transformer
+    python -m experiments.scan --preset=paper     # 10 seeds, 25,000 steps for each network and mask
+    python -m experiments.scan --preset=code --config.model=transformer    # beta of the authors' code
+    python -m experiments.scan --preset=cpu --config.embedding=200    # masks lose input layers (C.6.1)
+
+The README's table has times and numbers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxmod as jm
+from jaxmod import cli, configs
+from jaxmod.analysis.chance import chance_overlap
+from jaxmod.data import scan
+from jaxmod.data.scan import ACTIONS, KINDS, WORDS, Rows, Scan
+from jaxmod.data.tokens import decode
+from jaxmod.language import measures, networks
+from jaxmod.language.buckets import make_buckets
+from jaxmod.language.networks import Functions
+from jaxmod.models.seq2seq import Seq2SeqLSTM
+from jaxmod.models.transformer import Transformer, TransformerConfig
+from jaxmod.noise import Generator
+from jaxmod.reports import stat
+from jaxmod.summary import check
+from jaxmod.train.axes import Axes
+from jaxmod.types import Params
+
+MODELS = ("lstm", "transformer")
+SPLITS = {"turn_left": "addprim_turn_left", "jump": "addprim_jump", "length": "length"}
+"""Those that hold something out, in the order of figure 4."""
+SHOWN = 4
+"""Commands of each split that are shown with what they break into."""
+BINS = 12
+"""Of lengths, at most."""
+
+
+@dataclasses.dataclass
+class Config:
+    """The paper's values are the defaults."""
+
+    model: str = "lstm"  # or transformer
+    embedding: int = 16  # of the LSTM; with 200 its input layers vanish from masks (C.6.1)
+    lstm_hidden: int = 200
+    lstm_layers: int = 2
+    lstm_dropout: float = 0.5
+    features: int = 100  # of the Transformer, like the next four
+    feed_forward: int = 200
+    heads: int = 4
+    layers: int = 3
+    transformer_dropout: float = 0.1
+    source: str = "grammar"  # or tfds: the official files, if TensorFlow Datasets has prepared them
+    without: tuple[str, ...] = ()  # words whose commands are left out
+    length_cut: int = 22  # the most actions that the split `length` trains on
+    seeds: int = 10
+    seed: int = 0
+    network_steps: int = 25_000
+    network_learning_rate: float = 1e-3
+    direct_steps: int = 25_000  # of networks trained on each split alone; 0: there are none
+    mask_steps: int = 25_000
+    mask_learning_rate: float = 1e-2
+    batch_size: int = 256
+    num_samples: int = 4
+    beta: float = 3e-5  # of the LSTM; alpha = beta / batch_size
+    transformer_beta: float = 1e-3  # 6e-4 in the authors' code
+    buckets: int = 1  # of lengths: short commands do not pay for the longest
+    estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
+    top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
+    temperature: float = 1.0  # of gumbel_sigmoid
+    noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
+    bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
+    rao_blackwell: bool = False  # the mean slope given the sample in place of its own
+    clip_norm: float = 5.0
+    chunk_steps: int = 1000
+
+
+PRESETS = {
+    "quick": Config(
+        without=("around", "thrice"), length_cut=7, lstm_hidden=100, lstm_dropout=0.1, seeds=1,
+        network_steps=1_500, network_learning_rate=3e-3, direct_steps=0, mask_steps=400,
+        mask_learning_rate=3e-2, batch_size=128, beta=1e-3, chunk_steps=250,
+    ),
+    "cpu": Config(
+        seeds=1, network_steps=20_000, direct_steps=10_000, mask_steps=15_000, buckets=6, chunk_steps=500,
+    ),
+    "paper": Config(),
+    "code": Config(transformer_beta=6e-4),
+}  # fmt: skip
+
+
+class Data(NamedTuple):
+    """Commands, and which of them each mask is trained on and tested by."""
+
+    scan: Scan
+    rows: dict[str, Rows]
+    """Of `simple` and the `SPLITS`, by their short names."""
+    tasks: dict[str, Any]
+    """What `find_modules` draws from: `control` and the `SPLITS`."""
+    pool: dict[str, np.ndarray]
+    functions: Functions
+
+
+def validate(config: Config) -> None:
+    """Raises ValueError for values that cannot work, or data that are not there, before any work."""
+    configs.check_choice("model", config.model, MODELS)
+    configs.check_choice("noise", config.noise, get_args(Generator))
+    configs.check_positive(
+        config, "embedding", "lstm_hidden", "lstm_layers", "seeds", "network_learning_rate", "clip_norm",
+        "temperature", "buckets",
+    )  # fmt: skip
+    if not 0 <= config.lstm_dropout < 1:
+        raise ValueError(f"lstm_dropout={config.lstm_dropout}: expected 0 or more, and below 1.")
+    if config.direct_steps < 0:
+        raise ValueError(f"direct_steps={config.direct_steps}: expected 0 or more.")
+    make_model(config)
+    configs.network_config(config)
+    mask_config(config)
+    configs.make_estimator(config)
+    try:
+        load_data(config)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+
+
+def make_model(config: Config) -> Any:
+    """Returns the network."""
+    if config.model == "lstm":
+        sizes = (config.embedding, config.lstm_hidden, config.lstm_layers)
+        return Seq2SeqLSTM(len(WORDS), len(ACTIONS), *sizes, dropout=config.lstm_dropout)
+    sizes = (config.features, config.feed_forward, config.heads, config.layers)
+    return Transformer(
+        len(WORDS), len(ACTIONS), TransformerConfig(*sizes, dropout=config.transformer_dropout)
+    )
+
+
+def mask_config(config: Config) -> jm.MaskConfig:
+    """Returns how masks are trained."""
+    beta = config.beta if config.model == "lstm" else config.transformer_beta
+    made = configs.mask_config(dataclasses.replace(config, beta=beta))
+    # Batched over tasks or samples, a step would compute every bucket.
+    return dataclasses.replace(made, axes=Axes("unroll", "map")) if config.buckets > 1 else made
+
+
+def load_data(config: Config) -> Data:
+    """Returns the data, in buckets if there are to be any, and the network's functions for them."""
+    found = scan.load_scan(config.without)
+    rows = {
+        name: scan.split_rows(
+            split, found, length_cut=config.length_cut, seed=config.seed, source=config.source
+        )
+        for name, split in ({"simple": "simple"} | SPLITS).items()
+    }
+    tasks = {"control" if name == "simple" else name: part.train for name, part in rows.items()}
+    model = make_model(config)
+    if config.buckets == 1:
+        return Data(found, rows, tasks, found.examples, networks.make_functions(model))
+    made = make_buckets(
+        {name: {part: x[train] for part, x in found.examples.items()} for name, train in tasks.items()},
+        config.buckets,
+    )
+    return Data(found, rows, made.tasks, made.examples, networks.make_functions(model, shapes=made.shapes))
+
+
+def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
+    """Returns the results: networks, masks, networks trained on each split, and what each of them can do."""
+    data = load_data(config)
+    keys, _ = configs.run_keys(config)
+
+    def train(task: str, stage: str, steps: int) -> Params:
+        return jm.train_network(
+            data.functions.dense_loss,
+            data.functions.init,
+            data.tasks[task],
+            data=data.pool,
+            keys=keys,
+            config=dataclasses.replace(configs.network_config(config), steps=steps),
+            optimizer=networks.make_optimizer(config.network_learning_rate, config.clip_norm),
+            evaluate=data.functions.evaluate,
+            workdir=workdir.stage(stage) if workdir else None,
+            progress=progress,
+        ).params
+
+    # 1. Train the networks on commands of all kinds.
+    params = train("control", "network", config.network_steps)
+
+    # 2. Freeze the weights; train the control mask on the same commands, the others on what a split leaves.
+    found = jm.find_modules(
+        data.functions.mask_loss,
+        params,
+        data.tasks,
+        data=data.pool,
+        keys=keys,
+        config=mask_config(config),
+        where=data.functions.where,
+        estimator=configs.make_estimator(config),
+        evaluate=data.functions.evaluate,
+        params_axis=0,
+        workdir=workdir.stage("masks") if workdir else None,
+        progress=progress,
+    )
+    masks = {name: module.mask for name, module in found.items()}
+    if workdir:
+        jm.save_masks(workdir.path / "masks.npz", masks)
+
+    # 3. Train networks on what each split leaves, without masks (figure 16).
+    direct = {
+        f"direct {split}": train(split, f"direct {split}", config.direct_steps)
+        for split in SPLITS
+        if config.direct_steps
+    }
+
+    # 4. What does each of them answer?
+    def compute() -> dict[str, Any]:
+        masked = {name: jm.apply_mask(params, mask) for name, mask in masks.items()}
+        answered = answers(data, {"network": params, **masked, **direct})
+        return {**describe_masks(masks), **describe_answers(data, *answered)}
+
+    measured = workdir.part("answers", compute) if workdir else compute()
+    reduced = f" Commands with {' or '.join(config.without)} are left out." if config.without else ""
+    results = {
+        "question": "Which weights does a network need for what a split of SCAN holds out?",
+        "notes": [f"{len(data.scan.commands):,} commands, {source_of(config)}.{reduced}"],
+        "model": config.model,
+        "runs": config.seeds,
+        "scan": {"splits": list(SPLITS), "length_cut": config.length_cut, **measured},
+    }
+    return results | {"tables": tables(results["scan"]), "checks": checks(results["scan"], config.model)}
+
+
+def source_of(config: Config) -> str:
+    """Returns where the splits come from, for reports."""
+    if config.source == "tfds":
+        return "splits of the official files"
+    return "splits by the rules of the official files, simple drawn by seed"
+
+
+def answers(data: Data, weights: Mapping[str, Params]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns what each network answers to all commands, and whether it is right: `[runs, commands, ...]`."""
+    given = {name: networks.predict(data.functions, of, data.scan.examples) for name, of in weights.items()}
+    right = {name: networks.is_right(data.functions, of, data.scan.examples) for name, of in given.items()}
+    return given, right
+
+
+def describe_masks(masks: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what masks keep, share and lack, as statistics over runs."""
+    control = masks["control"]
+    names = list(measures.layers(control))
+    sizes = measures.weights_by_layer(jax.tree.map(jnp.ones_like, control))
+    sharing = {}
+    for split in SPLITS:
+        others = functools.reduce(jm.union, (masks[other] for other in SPLITS if other != split))
+        chance = chance_overlap(masks[split], others, runs_axis=0)["total"]
+        inside = chance_overlap(masks[split], others, control, runs_axis=0)["total"]
+        sharing[split] = {
+            "shared": _stats(measures.shares(masks[split], others), "shared"),
+            "by chance": _stats(measures.shares(masks[split], others), "expected"),
+            "by chance in control": stat(inside.expected),
+            "z": stat(chance.z),
+            "z in control": stat(inside.z),
+        }
+    remains = {split: measures.shares(control, masks[split]) for split in SPLITS}
+    return {
+        "layers": names,
+        "density": {
+            name: {label: stat(n / sizes[label]) for label, n in measures.weights_by_layer(mask).items()}
+            for name, mask in masks.items()
+        },
+        "sharing": sharing,
+        "remaining": {split: _stats(of, "shared") for split, of in remains.items()},
+        "remaining by chance": {split: _stats(of, "expected") for split, of in remains.items()},
+        "exclusive": {
+            split: {label: stat(1 - share.shared) for label, share in of.items()}
+            for split, of in remains.items()
+        },
+        "tokens": [*ACTIONS, "END"],
+        "removed": {
+            split: [stat(of_token) for of_token in measures.removed_outputs(control, masks[split]).T]
+            for split in SPLITS
+        },
+    }
+
+
+def _stats(shares: Mapping[str, measures.Share], field: str) -> dict[str, Any]:
+    return {label: stat(getattr(share, field)) for label, share in shares.items()}
+
+
+def describe_answers(
+    data: Data, given: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Returns accuracies by split, length and template, and commands that break, statistics over runs."""
+    length = data.scan.examples["target_length"]
+    width = max(1, -(-int(length.max()) // BINS))
+    bins = [(i * width + 1, (i + 1) * width) for i in range(-(-int(length.max()) // width))]
+    masked = [name for name in right if not name.startswith("direct")]
+    by_length = {
+        name: _stats_or_none(measures.accuracy_by_group(right[name], (length - 1) // width, len(bins)))
+        for name in masked
+    }
+    templates = [scan.template(command) for command in data.scan.commands]
+    first = [kind for kind in KINDS if any(kind == of for of, _ in templates)]
+    second = ["alone", *first]
+    group = np.array([first.index(a) * len(second) + second.index(b) for a, b in templates])
+    by_template = {}
+    for name in masked:
+        flat = _stats_or_none(measures.accuracy_by_group(right[name], group, len(first) * len(second)))
+        by_template[name] = [flat[i * len(second) : (i + 1) * len(second)] for i in range(len(first))]
+    return {
+        "accuracy": {
+            name: {test: stat(of[:, rows.test].mean(axis=1)) for test, rows in data.rows.items()}
+            for name, of in right.items()
+        },
+        "lengths": {"bins": bins, "accuracy": by_length},
+        "templates": {"first": first, "second": second, "accuracy": by_template},
+        "broken": {split: broken(data, split, given[split][0], right) for split in SPLITS},
+    }
+
+
+def _stats_or_none(values: np.ndarray) -> list[dict[str, Any] | None]:
+    return [stat(column) if np.isfinite(column).all() else None for column in values.T]
+
+
+def broken(
+    data: Data, split: str, given: np.ndarray, right: Mapping[str, np.ndarray]
+) -> list[dict[str, str]]:
+    """Returns commands of a split's test part that break under its mask and not under the control's."""
+    test = data.rows[split].test
+    before, after = right["control"][0, test], right[split][0, test]
+    picked = measures.breaking(before, after, data.scan.examples["target_length"][test], SHOWN)
+    return [
+        {
+            "command": data.scan.commands[row],
+            "expected": data.scan.actions[row],
+            "got": " ".join(decode(given[row : row + 1], ACTIONS)[0]),
+        }
+        for row in test[picked].tolist()
+    ]
+
+
+def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns accuracies, what masks keep and share, and commands that break."""
+    tests = ["simple", *found["splits"]]
+    density = {name: of["total"] for name, of in found["density"].items()}
+    return [
+        {
+            "title": "Accuracy on test parts (%)",
+            "header": ["weights in use", *tests, "kept"],
+            "rows": [
+                [name, *(_percent(row[test]) for test in tests), _percent(density.get(name))]
+                for name, row in found["accuracy"].items()
+            ],
+            "digits": 1,
+            "note": "Columns: the test part of a split. Rows: the network, masks of it, and networks trained "
+            "on the training part of a split alone (direct).",
+        },
+        {
+            "title": "Output weights of each token that a mask lacks, of those that the control keeps (%)",
+            "header": ["mask", *found["tokens"]],
+            "rows": [[split, *row] for split, row in found["removed"].items()],
+            "digits": 1,
+        },
+        {
+            "title": "Sharing of the split masks with the union of the others (%)",
+            "header": ["mask", "shared", "by chance", "z", "by chance in the control", "z in the control"],
+            "rows": [
+                [split, _percent(of["shared"]["total"]), _percent(of["by chance"]["total"]), of["z"],
+                 _percent(of["by chance in control"]), of["z in control"]]
+                for split, of in found["sharing"].items()
+            ],
+            "digits": 1,
+            "note": "By chance: random masks of the same sizes in each matrix, drawn from all weights or "
+            "from those of the control mask.",
+        },
+        {
+            "title": "Weights kept in each layer (%)",
+            "header": ["layer", *found["density"]],
+            "rows": [
+                [layer, *(_percent(of[layer]) for of in found["density"].values())]
+                for layer in [*found["layers"], "total"]
+            ],
+            "digits": 1,
+            "detail": True,
+        },
+        {
+            "title": "Part of the control mask that a mask keeps (%)",
+            "header": ["layer", *(title for split in found["splits"] for title in (split, "by chance"))],
+            "rows": [
+                [layer, *(_percent(found[key][split][layer]) for split in found["splits"]
+                          for key in ("remaining", "remaining by chance"))]
+                for layer in [*found["layers"], "total"]
+            ],
+            "digits": 1,
+            "detail": True,
+            "note": "The rest is exclusive to the control mask.",
+        },
+        {
+            "title": "Commands that break under a mask",
+            "header": ["mask", "command", "expected", "got"],
+            "rows": [
+                [split, of["command"], *(of[key].replace("I_", "") for key in ("expected", "got"))]
+                for split, row in found["broken"].items()
+                for of in row
+            ],
+            "words": 4,
+            "detail": True,
+            "note": "Of the split's test part, right under the control mask, first network. I_ is left out.",
+        },
+    ]  # fmt: skip
+
+
+def _percent(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    return given and stat([100 * x for x in given["runs"]])
+
+
+def checks(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
+    """Returns the paper's statements beside ours; each must hold in the mean over runs."""
+    accuracy = {name: {t: 100 * s["mean"] for t, s in row.items()} for name, row in found["accuracy"].items()}
+    network, control, splits = accuracy["network"], accuracy["control"], found["splits"]
+    made = [
+        check(
+            "the network solves the simple split",
+            "98% or more",
+            f"{network['simple']:.1f}%",
+            network["simple"] >= 98,
+        ),
+        check(
+            "the control mask keeps the accuracy",
+            "above 95% of the unmasked accuracy (C.2)",
+            f"{control['simple']:.1f}% of {network['simple']:.1f}%",
+            control["simple"] >= 0.95 * network["simple"],
+        ),
+        check(
+            "and on the test part of every split",
+            "high (Fig. 4a)",
+            ", ".join(f"{split} {control[split]:.1f}%" for split in splits),
+            all(control[split] >= 0.95 * network[split] for split in splits),
+        ),
+        check(
+            "the mask of a split is much worse on its test part, by 10 points or more",
+            "yes (Fig. 4a)",
+            ", ".join(
+                f"{split} {accuracy[split][split]:.1f} against {control[split]:.1f}" for split in splits
+            ),
+            all(accuracy[split][split] <= control[split] - 10 for split in splits),
+        ),
+    ]
+    removed = {t: s["mean"] for t, s in zip(found["tokens"], found["removed"]["jump"], strict=True)}
+    most = max(removed, key=lambda token: removed[token])
+    if model == "lstm":
+        made.append(
+            check(
+                "without combinations of jump, most removed are the output weights of I_JUMP",
+                "almost half of them (Fig. 4b)",
+                f"{most} {removed[most]:.0f}%, I_JUMP {removed['I_JUMP']:.0f}%, "
+                f"others {np.mean([x for t, x in removed.items() if t != 'I_JUMP']):.0f}% on average",
+                most == "I_JUMP",
+            )
+        )
+    if any(f"direct {split}" in accuracy for split in splits):
+        compared = {split: (accuracy[f"direct {split}"][split], accuracy[split][split]) for split in splits}
+        made.append(
+            check(
+                "the mask of a split is better than a network trained on the split",
+                "clearly (Fig. 16)",
+                ", ".join(f"{split} {mask:.1f} against {own:.1f}" for split, (own, mask) in compared.items()),
+                all(mask > own for own, mask in compared.values()),
+            )
+        )
+    return made
+
+
+if __name__ == "__main__":
+    cli.main("scan", PRESETS, run, validate, estimator=configs.make_estimator)

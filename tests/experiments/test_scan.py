@@ -1,0 +1,171 @@
+"""SCAN at toy size: the whole chain, resumed, with and without buckets, and what is said of the numbers."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import jaxmod as jm
+from experiments import scan
+from jaxmod import figures, reports
+from jaxmod.data.scan import ACTIONS, interpret
+from jaxmod.reports import stat
+
+TINY = scan.Config(
+    without=("around", "thrice", "opposite", "look"),
+    length_cut=4,
+    embedding=3,
+    lstm_hidden=5,
+    lstm_layers=1,
+    seeds=2,
+    network_steps=6,
+    direct_steps=2,
+    mask_steps=4,
+    mask_learning_rate=0.7,
+    batch_size=16,
+    num_samples=2,
+    buckets=2,
+    chunk_steps=4,
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scan")
+    with jm.Workdir.open(folder, {"experiment": "scan"}) as workdir:
+        found = scan.run(TINY, workdir)
+        shutil.rmtree(folder / "parts")  # networks and masks are there: what is measured is the same
+        assert json.loads(json.dumps(scan.run(TINY, workdir))) == json.loads(json.dumps(found))
+    assert set(jm.load_masks(folder / "masks.npz")) == {"control", "turn_left", "jump", "length"}
+    return found | {"experiment": "scan"}
+
+
+def test_everything_is_measured(results):
+    found = results["scan"]
+    tests = {"simple", "turn_left", "jump", "length"}
+    masks = ["control", "turn_left", "jump", "length"]
+    direct = [f"direct {split}" for split in masks[1:]]
+    assert sorted(found["accuracy"]) == sorted(["network", *masks, *direct])
+    assert all(set(row) == tests for row in found["accuracy"].values())
+    assert all(len(s["runs"]) == 2 for row in found["accuracy"].values() for s in row.values())
+    assert list(found["removed"]) == masks[1:] and found["tokens"] == [*ACTIONS, "END"]
+    layers = ["encoder l0 ih", "encoder l0 hh", "decoder l0 ih", "decoder l0 hh", "output"]
+    assert found["layers"] == layers
+    for split in masks[1:]:
+        for layer in [*layers, "total"]:
+            kept, gone = (found[key][split][layer]["runs"] for key in ("remaining", "exclusive"))
+            np.testing.assert_allclose(np.array(kept) + gone, 1)
+    assert found["templates"]["first"] == ["X", "X D"] and found["lengths"]["bins"][-1] == [8, 8]
+
+
+def test_it_can_be_shown(results, tmp_path):
+    assert "Accuracy on test parts" in reports.summary(results)
+    paths = figures.draw_all(results, tmp_path)
+    assert {p.stem for p in paths.values()} == {
+        "fig04a_splits", "fig04b_removed", "fig16_direct", "exclusive", "lengths", "templates",
+    }  # fmt: skip
+    assert all(path.stat().st_size > 5000 for path in paths.values())
+
+
+@pytest.fixture(scope="module")
+def data():
+    return scan.load_data(dataclasses.replace(TINY, buckets=1))
+
+
+def test_answers_are_sorted_into_splits_lengths_and_templates(data):
+    commands, rows = data.scan.commands, data.rows
+    jump, length = (np.isin(np.arange(len(commands)), rows[name].test) for name in ("jump", "length"))
+    right = {"network": np.stack([~jump, ~length]), "control": np.stack([~jump] * 2)}
+    given = np.full((2, len(commands), 9), len(ACTIONS), np.uint8)
+    masks = {split: np.zeros((2, len(commands)), bool) for split in scan.SPLITS}
+    found = scan.describe_answers(data, {**{s: given for s in masks}}, {**right, **masks})
+    of = found["accuracy"]["network"]
+    assert of["jump"]["runs"][0] == 0 and of["length"]["runs"][1] == 0 and of["turn_left"]["runs"][1] > 0
+    by_length = found["lengths"]["accuracy"]["network"]
+    assert [s["runs"][1] for s in by_length] == [1] * 4 + [0] * 4
+    grid = found["templates"]["accuracy"]["control"]
+    plain = [i for i, command in enumerate(commands) if scan.scan.template(command) == ("X", "alone")]
+    assert grid[0][0]["runs"] == pytest.approx([(~jump)[plain].mean()] * 2)
+    for split, examples in found["broken"].items():
+        assert examples or split == "jump"  # the control gets none of these right
+        for example in examples:
+            assert example["expected"] == interpret(example["command"]) and example["got"] == ""
+
+
+def described(own=(30.0, 20.0, 10.0), control=97.0, jump=45.0, direct=(5.0, 1.0, 8.0)):
+    """Returns results in which masks of a split have these accuracies on its test part."""
+    splits = list(scan.SPLITS)
+
+    def row(values):
+        return {
+            "simple": stat([control / 100]),
+            **{s: stat([v / 100]) for s, v in zip(splits, values, strict=True)},
+        }
+
+    accuracy = {"network": row([99, 99, 99]), "control": row([control] * 3)}
+    accuracy["network"]["simple"] = stat([0.99])
+    for i, split in enumerate(splits):
+        accuracy[split] = row([own[i] if j == i else 97 for j in range(3)])
+        accuracy[f"direct {split}"] = row([direct[i] if j == i else 97 for j in range(3)])
+    tokens = [*ACTIONS, "END"]
+    removed = [stat([jump if token == "I_JUMP" else 20.0]) for token in tokens]
+    return {"splits": splits, "accuracy": accuracy, "tokens": tokens, "removed": {"jump": removed}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fails"),
+    [
+        ({}, set()),
+        ({"own": (30, 96, 10)}, {"the mask of a split is much worse"}),
+        ({"control": 90}, {"the control mask keeps", "and on the test part"}),
+        ({"jump": 10.0}, {"without combinations of jump"}),
+        ({"direct": (5.0, 30.0, 8.0)}, {"the mask of a split is better"}),
+    ],
+)
+def test_what_is_said(changes, fails):
+    judged = {row["check"]: row["holds"] for row in scan.checks(described(**changes), "lstm")}
+    failed = {check for check, holds in judged.items() if not holds}
+    assert len(judged) == 6 and len(failed) == len(fails)
+    assert all(any(check.startswith(begin) for check in failed) for begin in fails)
+
+
+@pytest.mark.parametrize("preset", scan.PRESETS)
+@pytest.mark.parametrize("model", scan.MODELS)
+def test_presets_are_valid(preset, model):
+    scan.validate(dataclasses.replace(scan.PRESETS[preset], model=model))
+
+
+def test_beta_is_that_of_the_model():
+    paper, code = scan.PRESETS["paper"], scan.PRESETS["code"]
+    assert scan.mask_config(paper).beta == scan.mask_config(code).beta == 3e-5
+    betas = [scan.mask_config(dataclasses.replace(of, model="transformer")).beta for of in (paper, code)]
+    assert betas == [1e-3, 6e-4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "gru"}, "model='gru': expected one of"),
+        ({"source": "tfd"}, "source='tfd': expected one of tfds, grammar"),
+        ({"without": ("hop",)}, "word to do without='hop'"),
+        ({"length_cut": 9}, "split 'length' has no test commands"),
+        ({"embedding": 0}, "embedding=0"),
+        ({"lstm_dropout": 1.0}, "lstm_dropout=1.0: expected 0 or more, and below 1"),
+        ({"model": "transformer", "features": 9}, "features=9 must be even"),
+        ({"direct_steps": -1}, "direct_steps=-1: expected 0 or more"),
+        ({"buckets": 0}, "buckets=0"),
+        ({"num_samples": 3}, "num_samples=3 does not divide batch_size=16"),
+        ({"top_q": 0.1}, "top_q=0.1 does not go with estimator=gumbel_sigmoid"),
+    ],
+)
+def test_values_that_cannot_work_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        scan.validate(dataclasses.replace(TINY, **changes))
+
+
+def test_official_files_that_are_not_there_are_named_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="tfds build scan/simple"):
+        scan.validate(dataclasses.replace(TINY, source="tfds"))
