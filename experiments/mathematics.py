@@ -1,19 +1,19 @@
-"""Does a network that can do mathematics do so by general rules? (Csordas et al. 2021, section 4.3, figure 5)
+"""Does a network that can do mathematics go by general rules? (Csordas et al. 2021, section 4.3, figure 5)
 
-A Transformer learns one task of the Mathematics Dataset from easy, medium and hard questions. Over its frozen
-weights a control mask is trained on the same questions, another one on the easy questions alone. Weights that
-the control keeps and the easy mask loses are needed for harder questions only: had the network learned one rule
+A Transformer learns a task of the Mathematics Dataset from easy, medium and hard questions. Over its frozen
+weights a control mask is trained on the same questions, another mask on the easy ones alone. Weights that the
+control keeps and the easy mask loses are needed for harder questions only: had the network learned one rule
 for all of them, the easy mask would answer hard questions too. Figures 5 and 17 of the paper.
 
-    python -m experiments.mathematics --preset=quick                      # short lists to sort, made in seconds
-    python -m experiments.mathematics --preset=cpu                        # add_or_sub, smaller than the paper's
+    python -m experiments.mathematics --preset=quick                  # sums of numbers of one to three digits
+    python -m experiments.mathematics --preset=cpu                    # add_or_sub, a smaller network
     python -m experiments.mathematics --preset=cpu --config.task=sort
-    python -m experiments.mathematics --preset=paper --config.task=add_or_sub,differentiate,sort --data_dir=DIR
-    python -m experiments.mathematics --preset=large --config.task=linear_1d    # sizes of the authors' code
+    python -m experiments.mathematics --preset=paper --config.task=add_or_sub,differentiate,sort
+    python -m experiments.mathematics --preset=large --config.task=linear_1d    # the authors' code
 
-Questions are made once by the package mathematics_dataset (pip install 'jaxmod[mathematics]') and kept in
-DIR/mathematics; the published files are read, if DIR has train-easy, train-medium and train-hard. The README's
-table has times and numbers.
+Questions are made once, by the package mathematics_dataset (pip install 'jaxmod[mathematics]'), and kept in
+the data directory (--data_dir or $JAXMOD_DATA), else in ~/.cache/jaxmod. The published files are read, if
+that directory has train-easy, train-medium and train-hard. The README's table has times and numbers.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ from jaxmod.data import mathematics, mathematics_generator
 from jaxmod.data.mathematics import LEVELS, MODULES, VOCABULARY, Mathematics, text_of
 from jaxmod.language import measures, networks
 from jaxmod.language.buckets import make_buckets
+from jaxmod.language.networks import Functions
 from jaxmod.models.transformer import Transformer, TransformerConfig
 from jaxmod.noise import Generator
 from jaxmod.reports import stat
 from jaxmod.summary import check
 from jaxmod.train.axes import Axes
-from jaxmod.types import Params
 
 MASKS = ("control", "easy")
 SHOWN = 6
@@ -102,8 +102,8 @@ class Config:
 
 PRESETS = {
     "quick": Config(
-        task=("sort",), count=8_000, held_out=500, entropy=(1.0, 7.0), features=64, feed_forward=128, layers=1,
-        dropout=0.0, seeds=1, network_steps=1_500, network_learning_rate=3e-3, warmup=100, batch_size=64,
+        count=8_000, held_out=500, entropy=(0.5, 3.5), features=64, feed_forward=128, layers=1, dropout=0.0,
+        seeds=1, network_steps=1_500, network_learning_rate=3e-3, warmup=100, batch_size=64,
         mask_steps=400, mask_batch_size=64, num_samples=4, beta=1e-3, buckets=4, chunk_steps=250,
         eval_examples=128,
     ),
@@ -198,14 +198,7 @@ def study(
     data = mathematics.load_mathematics(
         task, own.count, own.held_out, seed=own.seed, entropy=span(own), progress=progress
     )
-    pool, tasks, shapes = data.train, {"control": everything(data), "easy": rows_of(data, "easy")}, ()
-    if own.buckets > 1:
-        buckets = make_buckets(
-            {name: {part: x[rows] for part, x in data.train.items()} for name, rows in tasks.items()},
-            own.buckets,
-        )
-        pool, tasks, shapes = buckets.examples, buckets.tasks, buckets.shapes
-    functions = networks.make_functions(make_model(own), shapes=shapes)
+    pool, tasks, functions = make_tasks(own, data)
     keys, _ = configs.run_keys(own)
 
     # 1. Train the networks on questions of all difficulties.
@@ -253,14 +246,16 @@ def study(
     return about | {"hard in easy range": data.hard_in_easy_range, **measured}, masks
 
 
-def everything(data: Mathematics) -> np.ndarray:
-    """Returns the rows of all questions that are trained on."""
-    return np.arange(len(data.train_level))
-
-
-def rows_of(data: Mathematics, level: str) -> np.ndarray:
-    """Returns the rows of the questions of a difficulty that are trained on."""
-    return np.flatnonzero(data.train_level == LEVELS.index(level))
+def make_tasks(own: Any, data: Mathematics) -> tuple[Any, dict[str, Any], Functions]:
+    """Returns the pool of examples, what each mask draws from it, and the network's functions for that."""
+    model = make_model(own)
+    easy = np.flatnonzero(data.train_level == LEVELS.index("easy"))
+    rows = {"control": np.arange(len(data.train_level)), "easy": easy}
+    if own.buckets == 1:
+        return data.train, rows, networks.make_functions(model)
+    examples = {name: {part: x[of] for part, x in data.train.items()} for name, of in rows.items()}
+    made = make_buckets(examples, own.buckets)
+    return made.examples, made.tasks, networks.make_functions(model, shapes=made.shapes)
 
 
 def describe_masks(masks: Mapping[str, Any]) -> dict[str, Any]:
@@ -361,8 +356,8 @@ def tables(studies: Mapping[str, Any]) -> list[dict[str, Any]]:
             "rows": accuracy,
             "words": 2,
             "digits": 1,
-            "note": "Whole answers that are right, on questions held out. Hard beyond easy: hard questions with "
-            "more digits than 95% of the easy ones. Kept: the part of the masked weights.",
+            "note": "Whole answers that are right, on questions held out. Hard beyond easy: hard questions "
+            "with more digits than 95% of the easy ones. Kept: the part of the weights that may be masked.",
         },
         {
             "title": "What the easy mask keeps (%)",
@@ -380,8 +375,8 @@ def tables(studies: Mapping[str, Any]) -> list[dict[str, Any]]:
             "words": 2,
             "digits": 1,
             "detail": True,
-            "note": "Remaining: the part of the control mask that the easy mask has too. In control: the part of "
-            "the easy mask that the control mask has. By chance: random masks of these sizes in each matrix.",
+            "note": "Remaining: the part of the control mask that the easy mask has too. In control: the "
+            "part of the easy mask that the control mask has. By chance: random masks of these sizes.",
         },
     ]
     if broken:

@@ -113,7 +113,7 @@ def load_mathematics(
 
 
 def check_mathematics(module: str, count: int, held_out: int, **options: Any) -> None:
-    """Raises as `load_mathematics` where that would fail, without making questions; the options are its own."""
+    """Raises as `load_mathematics` would, whose options it takes, but makes no questions."""
     check_choice("module", module, MODULES)
     if not 0 < held_out < count:
         raise ValueError(

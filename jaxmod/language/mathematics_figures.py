@@ -6,7 +6,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from jaxmod.data.mathematics import LEVELS
 from jaxmod.plans import Plan
 from jaxmod.plots import INK, RED, grouped_bars, legend_above
 from jaxmod.reports import Results
@@ -88,7 +87,8 @@ def _remaining(found: Mapping[str, Any]) -> Plan:
             }
             grouped_bars(ax, layers, series, 100)
             ax.set(ylabel=f"{_NAMES[task]}\nremaining (%)", ylim=(0, 104))
-            ax.tick_params(axis="x", rotation=90 if len(layers) > 12 else 60)
+            for label in ax.get_xticklabels():
+                label.set(rotation=60 if len(layers) > 12 else 30, ha="right", rotation_mode="anchor")
         legend_above(axes[0])
 
     return Plan("remaining", caption, (7.4, 1.9 * len(tasks) + 1.7), draw)
