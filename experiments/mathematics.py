@@ -103,9 +103,8 @@ class Config:
 PRESETS = {
     "quick": Config(
         count=8_000, held_out=500, entropy=(0.5, 3.5), features=64, feed_forward=128, layers=1, dropout=0.0,
-        seeds=1, network_steps=1_500, network_learning_rate=3e-3, warmup=100, batch_size=64,
-        mask_steps=400, mask_batch_size=64, num_samples=4, beta=1e-3, buckets=4, chunk_steps=250,
-        eval_examples=128,
+        seeds=1, network_steps=2_500, network_learning_rate=3e-3, warmup=100, batch_size=64, mask_steps=400,
+        mask_batch_size=64, num_samples=4, beta=1e-3, chunk_steps=250, eval_examples=128,
     ),
     "cpu": Config(
         count=60_000, held_out=1_000, features=128, feed_forward=256, layers=2, seeds=1, network_steps=12_000,

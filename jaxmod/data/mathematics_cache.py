@@ -40,7 +40,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib
 class _Job(NamedTuple):
     level: int
     part: int
-    count: int
+    size: int
 
 
 def generated(
@@ -85,14 +85,14 @@ def generated(
     paths = {job: folder / f"{stems[job.level]}.parts" / f"{job.part:05}.npz" for job in jobs}
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    parts = {job: _read(path, job.count) for job, path in paths.items()}
+    parts = {job: _read(path, job.size) for job, path in paths.items()}
     bar = Progress(f"questions of {module}", count * len(missing)) if progress else None
-    made = sum(job.count for job, pairs in parts.items() if pairs is not None)
+    made = sum(job.size for job, pairs in parts.items() if pairs is not None)
     wanted = [job for job in jobs if parts[job] is None]
     for done, (job, pairs) in enumerate(_make(wanted, module, seed, entropy, processes), start=1):
         _write(paths[job], pairs)
         parts[job] = pairs
-        made += job.count
+        made += job.size
         if bar and (done == len(wanted) or done % -(-len(wanted) // 20) == 0):
             bar.update(made, {})
     for level in missing:
@@ -108,17 +108,17 @@ def _make(
     """Yields the jobs as they are done."""
     if processes is None:
         # A process takes as long to start as some thousand questions of most modules.
-        processes = min(os.cpu_count() or 1, sum(job.count for job in jobs) // 4000)
+        processes = min(os.cpu_count() or 1, sum(job.size for job in jobs) // 4000)
     if processes <= 1:
         for job in jobs:
-            yield job, generate_part(module, job.level, job.part, job.count, seed, entropy)
+            yield job, generate_part(module, job.level, job.part, job.size, seed, entropy)
         return
     # Not forked: JAX has threads.
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(processes, context, initializer=_leave_interrupts)
     try:
         futures = {
-            pool.submit(generate_part, module, job.level, job.part, job.count, seed, entropy): job
+            pool.submit(generate_part, module, job.level, job.part, job.size, seed, entropy): job
             for job in jobs
         }
         for future in concurrent.futures.as_completed(futures):

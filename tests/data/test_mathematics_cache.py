@@ -99,6 +99,7 @@ def test_a_flipped_bit_is_found(tmp_path, expected):
 def test_other_versions_are_made_anew(tmp_path, expected, monkeypatch):
     generated(tmp_path, **SIZES)
     now = mathematics_generator.versions()
+    assert now is not None
     monkeypatch.setattr(mathematics_generator, "versions", lambda: now | {"sympy": "2.0"})
     with pytest.warns(
         UserWarning, match=rf"made by other versions .*\(sympy {now['sympy']}, now 2.0\)"

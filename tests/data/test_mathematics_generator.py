@@ -25,6 +25,13 @@ def made():
     return {m: [generate_part(m, level, 0, COUNT) for level in LEVELS] for m in MODULES}
 
 
+def matched(pattern, text):
+    """Returns the groups of a pattern that the whole text has."""
+    found = re.fullmatch(pattern, text)
+    assert found is not None, text
+    return found.groups()
+
+
 def value(expression, **at):
     """Returns an expression of the text at integer values, exactly."""
     return eval(expression, {"__builtins__": {}}, at)
@@ -36,7 +43,7 @@ def is_sum(question, answer):
 
 
 def solves(question, answer):
-    left, right, symbol = re.fullmatch(r"Solve (.+) = (.+) for (\w)\.", question).groups()
+    left, right, symbol = matched(r"Solve (.+) = (.+) for (\w)\.", question)
     return value(left, **{symbol: int(answer)}) == value(right, **{symbol: int(answer)})
 
 
@@ -44,24 +51,24 @@ def is_derivative(question, answer):
     order = 1
     for number, word in enumerate(("first", "second", "third"), start=1):
         order = number if word in question else order
-    asked = re.fullmatch(
+    text, symbol = matched(
         r"(?:.*derivative of|Differentiate) (.+?)(?: (?:wrt|with respect to) (\w))?[.?]", question
     )
-    expression = sympy.sympify(asked[1], {s: sympy.Symbol(s) for s in re.findall("[a-z]", asked[1])})
-    symbol = asked[2] or str(next(iter(expression.free_symbols)))
+    expression = sympy.sympify(text, {s: sympy.Symbol(s) for s in re.findall("[a-z]", text)})
+    symbol = symbol or str(next(iter(expression.free_symbols)))
     found = sympy.sympify(answer, {s: sympy.Symbol(s) for s in re.findall("[a-z]", answer)})
     return sympy.expand(sympy.diff(expression, sympy.Symbol(symbol), order) - found) == 0
 
 
 def is_in_order(question, answer):
-    listed, way = re.fullmatch(r"(?:Put|Sort) (.+?)(?: in (\w+) order)?\.", question).groups()
+    listed, way = matched(r"(?:Put|Sort) (.+?)(?: in (\w+) order)?\.", question)
     falls = way in ("decreasing", "descending")
     assert falls or way in (None, "increasing", "ascending")
     return answer.split(", ") == sorted(listed.split(", "), key=Fraction, reverse=falls)
 
 
 def is_collected(question, answer):
-    terms = re.fullmatch(r"Collect the terms in (.+)\.", question)[1]
+    (terms,) = matched(r"Collect the terms in (.+)\.", question)
     (symbol,) = set(re.findall("[a-z]", terms))
     powers = re.findall(r"[a-z](?:\*\*\d+)?", answer)
     same = all(value(terms, **{symbol: x}) == value(answer, **{symbol: x}) for x in (-3, 0, 1, 7))
