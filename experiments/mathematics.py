@@ -313,7 +313,7 @@ def examples(studies: Mapping[str, Any]) -> dict[str, list[str]]:
         if task in studies:
             found[task] = studies[task]["example"]
         elif mathematics_generator.versions() is not None:
-            found[task] = list(mathematics_generator.generate_part(task, len(LEVELS) - 1, 0, 1)[0])
+            found[task] = list(mathematics_generator.generate_part(task, "hard", 0, 1)[0])
     return found
 
 

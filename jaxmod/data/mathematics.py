@@ -18,8 +18,8 @@ from jaxtyping import Int, Integer
 
 from jaxmod.configs import check_choice
 from jaxmod.data import mathematics_generator, sources, tokens
-from jaxmod.data.mathematics_cache import LEVELS, Pairs, generated, split_lines
-from jaxmod.data.mathematics_generator import LONGEST_ANSWER, LONGEST_QUESTION, MODULES
+from jaxmod.data.mathematics_cache import Pairs, generated, split_lines
+from jaxmod.data.mathematics_generator import LEVELS, LONGEST_ANSWER, LONGEST_QUESTION, MODULES
 
 __all__ = [
     "LEVELS",

@@ -24,12 +24,10 @@ import numpy as np
 
 from jaxmod import files
 from jaxmod.data import mathematics_generator
-from jaxmod.data.mathematics_generator import PART, generate_part
+from jaxmod.data.mathematics_generator import LEVELS, PART, generate_part
 from jaxmod.writers import Progress
 
-__all__ = ["LEVELS", "Pairs", "generated", "join_lines", "split_lines"]
-
-LEVELS = ("easy", "medium", "hard")
+__all__ = ["Pairs", "generated", "join_lines", "split_lines"]
 
 Pairs: TypeAlias = list[tuple[str, str]]
 """Questions and answers."""
@@ -38,7 +36,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib
 
 
 class _Job(NamedTuple):
-    level: int
+    level: str
     part: int
     size: int
 
@@ -72,19 +70,18 @@ def generated(
       OSError: the folder cannot be written.
     """
     span = "" if entropy is None else f"-entropy{entropy[0]:g}to{entropy[1]:g}"
-    stems = [f"{module}-{level}{span}-seed{seed}" for level in LEVELS]
-    wholes = [folder / f"{stem}-{count}.npz" for stem in stems]
-    found = [_read(whole, count) for whole in wholes]
-    missing = [level for level, pairs in enumerate(found) if pairs is None]
-    if not missing:
-        return [pairs for pairs in found if pairs is not None]
-
+    stems = {level: folder / f"{module}-{level}{span}-seed{seed}" for level in LEVELS}
+    wholes = {level: Path(f"{stem}-{count}.npz") for level, stem in stems.items()}
+    found = {level: _read(whole, count) for level, whole in wholes.items()}
+    missing = [level for level, pairs in found.items() if pairs is None]
     jobs = [
-        _Job(i, start // PART, min(PART, count - start)) for i in missing for start in range(0, count, PART)
+        _Job(level, start // PART, min(PART, count - start))
+        for level in missing
+        for start in range(0, count, PART)
     ]
-    paths = {job: folder / f"{stems[job.level]}.parts" / f"{job.part:05}.npz" for job in jobs}
-    for path in paths.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    paths = {job: Path(f"{stems[job.level]}.parts") / f"{job.part:05}.npz" for job in jobs}
+    for folder_of_parts in {path.parent for path in paths.values()}:
+        folder_of_parts.mkdir(parents=True, exist_ok=True)
     parts = {job: _read(path, job.size) for job, path in paths.items()}
     bar = Progress(f"questions of {module}", count * len(missing)) if progress else None
     made = sum(job.size for job, pairs in parts.items() if pairs is not None)
@@ -98,8 +95,8 @@ def generated(
     for level in missing:
         found[level] = [pair for job in jobs if job.level == level for pair in parts[job] or ()]
         _write(wholes[level], found[level] or [])
-        shutil.rmtree(folder / f"{stems[level]}.parts", ignore_errors=True)
-    return [pairs or [] for pairs in found]
+        shutil.rmtree(f"{stems[level]}.parts", ignore_errors=True)
+    return [pairs or [] for pairs in found.values()]
 
 
 def _make(

@@ -18,7 +18,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LONGEST_ANSWER", "LONGEST_QUESTION", "MODULES", "PART", "generate_part", "versions"]
+from jaxmod.configs import check_choice
+
+__all__ = ["LEVELS", "LONGEST_ANSWER", "LONGEST_QUESTION", "MODULES", "PART", "generate_part", "versions"]
+
+LEVELS = ("easy", "medium", "hard")
+"""The lower, middle and upper third of a module's range of difficulty."""
 
 MODULES = {
     "add_or_sub": "arithmetic",
@@ -35,7 +40,6 @@ LONGEST_QUESTION, LONGEST_ANSWER = 160, 30
 PART = 1000
 """Questions that one seed gives: what processes share, and what is lost when they are stopped."""
 
-_LEVELS = 3
 _RECIPE = "1"  # to be raised when the same seed gives other text than before
 _EXTRA = "pip install 'jaxmod[mathematics]'"
 
@@ -54,7 +58,7 @@ def versions() -> dict[str, str] | None:
 
 def generate_part(
     module: str,
-    level: int,
+    level: str,
     part: int,
     count: int = PART,
     seed: int = 0,
@@ -64,7 +68,7 @@ def generate_part(
 
     Args:
       module: one of `MODULES`.
-      level: 0, 1, 2: the lower, middle and upper third of the range of difficulty.
+      level: one of `LEVELS`.
       part: which of the parts that a seed gives.
       count: at most `PART`.
       seed: of all parts.
@@ -72,10 +76,13 @@ def generate_part(
         have; default: the module's own, 4 to 16 for add_or_sub and 3 to 10 for the others.
 
     Raises:
-      ValueError: the package is not installed; the command that brings it is named.
+      ValueError: an unknown module or level; the package is not installed (the command that brings it is
+        named).
     """
+    check_choice("module", module, MODULES)
+    check_choice("level", level, LEVELS)
     sample = _samplers(level, entropy)[module]
-    places = [seed, list(MODULES).index(module), level, part]
+    places = [seed, list(MODULES).index(module), LEVELS.index(level), part]
     with _seeded(np.random.SeedSequence(places).generate_state(2)):
         pairs: list[tuple[str, str]] = []
         while len(pairs) < count:
@@ -87,13 +94,13 @@ def generate_part(
 
 
 @functools.cache
-def _samplers(level: int, entropy: tuple[float, float] | None) -> dict[str, Callable[[], Any]]:
+def _samplers(level: str, entropy: tuple[float, float] | None) -> dict[str, Callable[[], Any]]:
     """Returns what draws a problem of each module."""
 
     def third(own: tuple[float, float]) -> tuple[float, float]:
         low, high = entropy or own
-        step = (high - low) / _LEVELS
-        return low + level * step, low + (level + 1) * step
+        step, place = (high - low) / len(LEVELS), LEVELS.index(level)
+        return low + place * step, low + (place + 1) * step
 
     families = _package()
     return {module: families[family].train(third)[module] for module, family in MODULES.items()}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxmod.data import mathematics_cache, mathematics_generator
-from jaxmod.data.mathematics_cache import LEVELS, generated, join_lines, split_lines
-from jaxmod.data.mathematics_generator import generate_part
+from jaxmod.data.mathematics_cache import generated, join_lines, split_lines
+from jaxmod.data.mathematics_generator import LEVELS, generate_part
 
 SIZES = {"module": "sort", "count": 10, "entropy": (1.0, 4.0)}
 
@@ -25,7 +25,7 @@ def expected():
             for part, count in enumerate((4, 4, 2))
             for pair in generate_part("sort", level, part, count, 0, (1, 4))
         ]
-        for level in range(3)
+        for level in LEVELS
     ]
 
 

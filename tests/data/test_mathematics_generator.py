@@ -13,10 +13,9 @@ import pytest
 import sympy
 
 from jaxmod.data import mathematics_generator
-from jaxmod.data.mathematics_generator import MODULES, generate_part
+from jaxmod.data.mathematics_generator import LEVELS, MODULES, generate_part
 
 COUNT = 12
-LEVELS = range(3)
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +105,16 @@ def test_levels_are_thirds_of_the_range(module, made):
         np.mean([len(re.findall(r"\d", question)) for question, _ in pairs]) for pairs in made[module]
     )
     assert easy < medium < hard
-    whole = generate_part(module, 0, 0, 3, entropy=(4, 16) if module == "add_or_sub" else (3, 10))
+    whole = generate_part(module, "easy", 0, 3, entropy=(4, 16) if module == "add_or_sub" else (3, 10))
     assert whole == made[module][0][:3]
-    assert generate_part(module, 0, 0, 3, entropy=(1, 2)) != whole
+    assert generate_part(module, "easy", 0, 3, entropy=(1, 2)) != whole
 
 
 def test_fewer_questions_are_the_first_of_more(made):
     for module in MODULES:
-        assert generate_part(module, 1, 0, 2) == made[module][1][:2]
-    assert generate_part("sort", 1, 1, 2) != made["sort"][1][:2]
-    assert generate_part("sort", 1, 0, 2, seed=1) != made["sort"][1][:2]
+        assert generate_part(module, "medium", 0, 2) == made[module][1][:2]
+    assert generate_part("sort", "medium", 1, 2) != made["sort"][1][:2]
+    assert generate_part("sort", "medium", 0, 2, seed=1) != made["sort"][1][:2]
 
 
 def test_the_text_does_not_depend_on_the_process(made):
@@ -123,7 +122,7 @@ def test_the_text_does_not_depend_on_the_process(made):
     np.random.seed(3)
     program = (
         "from jaxmod.data.mathematics_generator import *\n"
-        f"print([[generate_part(m, level, 0, {COUNT}) for level in (2, 1, 0)][::-1] for m in MODULES])"
+        f"print([[generate_part(m, level, 0, {COUNT}) for level in LEVELS[::-1]][::-1] for m in MODULES])"
     )
     processes = [
         subprocess.Popen(
@@ -168,12 +167,19 @@ def test_nothing_global_changes(made):
     assert drawn == (random.Random(1).random(), np.random.RandomState(2).rand())
 
 
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="module='sorting': expected one of sort, add_or_sub"):
+        generate_part("sorting", "easy", 0)
+    with pytest.raises(ValueError, match="level='easier': expected one of easy, medium, hard"):
+        generate_part("sort", "easier", 0)
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(mathematics_generator, "versions", lambda: None)
     mathematics_generator._package.cache_clear()
     with pytest.raises(
         ValueError, match=r"not installed; bring them by: pip install 'jaxmod\[mathematics\]'"
     ):
-        generate_part("sort", 0, 0, 1, entropy=(2, 3))
+        generate_part("sort", "easy", 0, 1, entropy=(2, 3))
     monkeypatch.undo()
     assert set(mathematics_generator.versions()) == {"mathematics_dataset", "sympy", "recipe"}
