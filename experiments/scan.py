@@ -92,12 +92,12 @@ class Config:
 
 PRESETS = {
     "quick": Config(
-        without=("around", "thrice"), length_cut=7, lstm_hidden=100, lstm_dropout=0.1, seeds=1,
-        network_steps=1_500, network_learning_rate=3e-3, direct_steps=0, mask_steps=400,
-        mask_learning_rate=3e-2, batch_size=128, beta=1e-3, chunk_steps=250,
+        without=("around", "thrice"), length_cut=7, lstm_hidden=64, lstm_dropout=0.1, seeds=1,
+        network_steps=800, network_learning_rate=3e-3, direct_steps=0, mask_steps=500,
+        mask_learning_rate=3e-2, batch_size=128, beta=1.5e-3, transformer_beta=1.5e-3, chunk_steps=200,
     ),
     "cpu": Config(
-        seeds=1, network_steps=20_000, direct_steps=10_000, mask_steps=15_000, buckets=6, chunk_steps=500,
+        seeds=1, network_steps=15_000, direct_steps=8_000, mask_steps=12_000, buckets=6, chunk_steps=500,
     ),
     "paper": Config(),
     "code": Config(transformer_beta=6e-4),
@@ -289,10 +289,7 @@ def describe_masks(masks: Mapping[str, Any]) -> dict[str, Any]:
             for split, of in remains.items()
         },
         "tokens": [*ACTIONS, "END"],
-        "removed": {
-            split: [stat(of_token) for of_token in measures.removed_outputs(control, masks[split]).T]
-            for split in SPLITS
-        },
+        "removed": {split: _defined(measures.removed_outputs(control, masks[split])) for split in SPLITS},
     }
 
 
@@ -309,7 +306,7 @@ def describe_answers(
     bins = [(i * width + 1, (i + 1) * width) for i in range(-(-int(length.max()) // width))]
     masked = [name for name in right if not name.startswith("direct")]
     by_length = {
-        name: _stats_or_none(measures.accuracy_by_group(right[name], (length - 1) // width, len(bins)))
+        name: _defined(measures.accuracy_by_group(right[name], (length - 1) // width, len(bins)))
         for name in masked
     }
     templates = [scan.template(command) for command in data.scan.commands]
@@ -318,7 +315,7 @@ def describe_answers(
     group = np.array([first.index(a) * len(second) + second.index(b) for a, b in templates])
     by_template = {}
     for name in masked:
-        flat = _stats_or_none(measures.accuracy_by_group(right[name], group, len(first) * len(second)))
+        flat = _defined(measures.accuracy_by_group(right[name], group, len(first) * len(second)))
         by_template[name] = [flat[i * len(second) : (i + 1) * len(second)] for i in range(len(first))]
     return {
         "accuracy": {
@@ -331,8 +328,10 @@ def describe_answers(
     }
 
 
-def _stats_or_none(values: np.ndarray) -> list[dict[str, Any] | None]:
-    return [stat(column) if np.isfinite(column).all() else None for column in values.T]
+def _defined(values: np.ndarray) -> list[dict[str, Any] | None]:
+    """Returns a Stat of each column of `[runs, columns]` over the runs in which it is defined."""
+    finite = (column[np.isfinite(column)] for column in values.T)
+    return [stat(column) if column.size else None for column in finite]
 
 
 def broken(
@@ -434,7 +433,7 @@ def checks(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
     made = [
         check(
             "the network solves the simple split",
-            "98% or more",
+            "it is solved",
             f"{network['simple']:.1f}%",
             network["simple"] >= 98,
         ),
@@ -450,18 +449,19 @@ def checks(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
             ", ".join(f"{split} {control[split]:.1f}%" for split in splits),
             all(control[split] >= 0.95 * network[split] for split in splits),
         ),
-        check(
-            "the mask of a split is much worse on its test part, by 10 points or more",
-            "yes (Fig. 4a)",
-            ", ".join(
-                f"{split} {accuracy[split][split]:.1f} against {control[split]:.1f}" for split in splits
-            ),
-            all(accuracy[split][split] <= control[split] - 10 for split in splits),
+        *(
+            check(
+                f"the {split} mask is 10 points or more below the control on its test part",
+                "much lower (Fig. 4a)",
+                f"{accuracy[split][split]:.1f}% against {control[split]:.1f}%",
+                accuracy[split][split] <= control[split] - 10,
+            )
+            for split in splits
         ),
     ]
-    removed = {t: s["mean"] for t, s in zip(found["tokens"], found["removed"]["jump"], strict=True)}
-    most = max(removed, key=lambda token: removed[token])
-    if model == "lstm":
+    removed = {t: s["mean"] for t, s in zip(found["tokens"], found["removed"]["jump"], strict=True) if s}
+    if model == "lstm" and "I_JUMP" in removed:
+        most = max(removed, key=lambda token: removed[token])
         made.append(
             check(
                 "without combinations of jump, most removed are the output weights of I_JUMP",

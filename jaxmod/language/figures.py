@@ -13,6 +13,8 @@ from jaxmod.reports import Results
 
 __all__ = ["plot_lengths", "plot_templates", "scan_plans"]
 
+_UNDEFINED = {"mean": None, "std": None, "runs": []}
+
 
 def scan_plans(results: Results) -> list[Plan]:
     """Returns the figures of the paper and its talk, and where masks break by length and template."""
@@ -78,7 +80,10 @@ def _removed(found: Mapping[str, Any], model: str) -> Plan:
     def draw(figure: Figure) -> None:
         ax = figure.subplots()
         tokens = [token.removeprefix("I_").replace("_", "\n") for token in found["tokens"]]
-        series = {f"{split.replace('_', ' ')} mask": row for split, row in found["removed"].items()}
+        series = {
+            f"{split.replace('_', ' ')} mask": [of or _UNDEFINED for of in row]
+            for split, row in found["removed"].items()
+        }
         grouped_bars(ax, tokens, series, 1)
         ax.set(ylabel="removed (%)", ylim=(0, None))
         legend_above(ax)
@@ -100,7 +105,8 @@ def _exclusive(found: Mapping[str, Any], model: str) -> Plan:
         }
         grouped_bars(ax, layers, series, 100)
         ax.set(ylabel="exclusive to the control mask (%)", ylim=(0, None))
-        ax.tick_params(axis="x", rotation=60 if len(layers) > 12 else 30)
+        angle = 60 if len(layers) > 12 else 30
+        ax.set_xticks(range(len(layers)), layers, rotation=angle, ha="right", rotation_mode="anchor")
         legend_above(ax)
 
     return Plan("exclusive", caption, (7.4, 3.8), draw)
@@ -144,7 +150,8 @@ def plot_lengths(lengths: Mapping[str, Any], cut: float, ax: Axes) -> Axes:
     ax.axvline(cut + 0.5, color="#888888", linestyle="--", linewidth=0.8)
     ax.set(xlabel="actions of a command", ylabel="accuracy (%)", ylim=(-2, 104))
     ax.grid(axis="y")
-    return legend_above(ax)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, columnspacing=1.2, handletextpad=0.5)
+    return ax
 
 
 def _templates(found: Mapping[str, Any], model: str) -> Plan:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from jaxmod.data.scan import ACTIONS, SPLITS, WORDS, interpret, load_scan, split_rows
+from jaxmod.data.scan import ACTIONS, KINDS, SPLITS, WORDS, interpret, load_scan, split_rows, template
 from jaxmod.data.tokens import decode
 from tests.data.stored import prepare_scan
 
@@ -128,6 +128,16 @@ def test_simple_is_another_draw_for_another_seed(everything, rows):
     np.testing.assert_array_equal(again.test, rows["simple"].test)
     both = set(again.test) & set(other.test)
     assert abs(len(both) - 4182**2 / 20_910) < 5 * np.sqrt(4182 * 0.2 * 0.8)
+
+
+def test_templates_of_commands(everything):
+    found = Counter(map(template, everything.commands))
+    phrases = {"X": 4, "X D": 10, "X opposite D": 10, "X around D": 10}
+    assert list(phrases) == list(KINDS)
+    for first, count in phrases.items():
+        assert found[first, "alone"] == 3 * count
+        for second, other in phrases.items():
+            assert found[first, second] == 2 * 3 * count * 3 * other
 
 
 def test_a_smaller_grammar():
