@@ -107,9 +107,10 @@ PRESETS = {
         mask_batch_size=64, num_samples=4, beta=1e-3, chunk_steps=250, eval_examples=128,
     ),
     "cpu": Config(
-        count=60_000, held_out=1_000, features=128, feed_forward=256, layers=2, seeds=1, network_steps=12_000,
-        network_learning_rate=1e-3, warmup=1_000, batch_size=128, mask_steps=4_000, mask_batch_size=128,
-        num_samples=4, beta=1e-4, buckets=6, chunk_steps=500, eval_examples=256,
+        count=100_000, held_out=1_000, entropy=(2.0, 8.0), features=128, feed_forward=256, layers=2,
+        dropout=0.0, seeds=1, network_steps=12_000, network_learning_rate=1e-3, warmup=1_000, batch_size=128,
+        mask_steps=4_000, mask_learning_rate=0.03, mask_batch_size=128, num_samples=4, beta=3e-4, buckets=4,
+        chunk_steps=500, eval_examples=256,
     ),
     "paper": Config(),
     "large": Config(
