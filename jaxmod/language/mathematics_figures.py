@@ -47,7 +47,7 @@ def _hard(found: Mapping[str, Any]) -> Plan:
         ax.set(ylabel="accuracy on hard questions (%)", ylim=(0, 104))
         legend_above(ax)
 
-    return Plan("fig05_hard", caption, (max(4.4, 1.4 * len(found["tasks"])), 3.2), draw)
+    return Plan("fig05_hard", caption, (max(5.6, 1.4 * len(found["tasks"])), 3.2), draw)
 
 
 def _levels(found: Mapping[str, Any]) -> Plan:
@@ -107,7 +107,7 @@ def _examples(found: Mapping[str, Any]) -> Plan:
         _text_table(figure, ("task", "question", "answer"), (0.0, 0.17, 0.76), rows)
 
     return Plan(
-        "fig17_examples", caption, (7.4, 0.5 + 0.2 * sum(len(of) + 0.6 for of in lines.values())), draw
+        "fig17_examples", caption, (7.4, 0.4 + 0.16 * sum(len(of) + 0.6 for of in lines.values())), draw
     )
 
 
@@ -126,7 +126,7 @@ def _broken(found: Mapping[str, Any]) -> Plan:
         ]
         _text_table(figure, ("question", "expected", "under the easy mask"), (0.0, 0.56, 0.78), cells)
 
-    return Plan("broken", caption, (7.4, 0.5 + 0.2 * height), draw)
+    return Plan("broken", caption, (7.4, 0.4 + 0.16 * height), draw)
 
 
 def _text_table(figure: Figure, header: tuple[str, ...], places: tuple[float, ...], rows: Any) -> None:
