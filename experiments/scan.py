@@ -93,8 +93,8 @@ class Config:
 PRESETS = {
     "quick": Config(
         without=("around", "thrice"), length_cut=7, lstm_hidden=64, lstm_dropout=0.1, seeds=1,
-        network_steps=800, network_learning_rate=3e-3, direct_steps=0, mask_steps=500,
-        mask_learning_rate=3e-2, batch_size=128, beta=1.5e-3, transformer_beta=1.5e-3, chunk_steps=200,
+        network_steps=750, network_learning_rate=3e-3, direct_steps=0, mask_steps=500,
+        mask_learning_rate=3e-2, batch_size=128, beta=1.5e-3, transformer_beta=1.5e-3, chunk_steps=250,
     ),
     "cpu": Config(
         seeds=1, network_steps=15_000, direct_steps=8_000, mask_steps=12_000, buckets=6, chunk_steps=500,
