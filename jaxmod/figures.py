@@ -16,6 +16,7 @@ from jaxmod import files, plots, reports
 from jaxmod.analysis.recovery_plots import recovery_plans
 from jaxmod.joined.figures import specialization_plans
 from jaxmod.language.figures import scan_plans
+from jaxmod.language.mathematics_figures import mathematics_plans
 from jaxmod.plans import Plan
 from jaxmod.reports import Results
 from jaxmod.structure.agreement_plots import agreement_plans
@@ -37,6 +38,7 @@ _PLANS: dict[str, Callable[[Results], list[Plan]]] = {
     "removal": removal_plans,
     "recovery": recovery_plans,
     "scan": scan_plans,
+    "mathematics": mathematics_plans,
 }
 """Which figures belong to results that have a key; results of other experiments have several at once."""
 

@@ -1,5 +1,5 @@
 """Data of the experiments: loaders return arrays, one module per family."""
 
-from jaxmod.data import arithmetic, digit_pairs, grey, images, lines, sources, variants
+from jaxmod.data import arithmetic, digit_pairs, grey, images, lines, mathematics, sources, variants
 
-__all__ = ["arithmetic", "digit_pairs", "grey", "images", "lines", "sources", "variants"]
+__all__ = ["arithmetic", "digit_pairs", "grey", "images", "lines", "mathematics", "sources", "variants"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-__all__ = ["ARRAYS", "Stored", "find", "read_idx", "read_npz", "read_tfds", "tfds_records"]
+__all__ = ["ARRAYS", "Stored", "data_folder", "find", "read_idx", "read_npz", "read_tfds", "tfds_records"]
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 """Images and labels of both splits, by their names in Keras."""
@@ -53,7 +53,7 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Stored:
         not exist.
       ValueError: what was found cannot be read.
     """
-    folder = _folder(data_dir)
+    folder = data_folder(data_dir)
     if folder and (folder / f"{name}.npz").exists():
         return read_npz(folder / f"{name}.npz")
     if prepared := read_tfds(name):
@@ -152,7 +152,12 @@ def read_idx(folder: str | os.PathLike[str]) -> Stored:
     return Stored(arrays, str(folder), in_order=True)
 
 
-def _folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
+def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
+    """Returns `data_dir` or else `$JAXMOD_DATA`, None if neither is given.
+
+    Raises:
+      FileNotFoundError: it is no folder.
+    """
     said_by = "data_dir" if data_dir else "JAXMOD_DATA"
     given = data_dir or os.environ.get("JAXMOD_DATA")
     if not given:

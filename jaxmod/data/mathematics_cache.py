@@ -1,0 +1,195 @@
+"""Generated text of the Mathematics Dataset, kept in files: questions are dear (differentiate: 10 ms each).
+
+MODULE-LEVEL-seedS-COUNT.npz   the text, and the versions that made it
+MODULE-LEVEL-seedS.parts/      what is there so far, while it is being made
+
+Processes make parts of `PART` questions each; a run that is stopped loses the parts it was at. However many
+processes, the text is the same.
+"""
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from jaxmod import files
+from jaxmod.data import mathematics_generator
+from jaxmod.data.mathematics_generator import LEVELS, PART, generate_part
+from jaxmod.writers import Progress
+
+__all__ = ["Pairs", "generated", "join_lines", "split_lines"]
+
+Pairs: TypeAlias = list[tuple[str, str]]
+"""Questions and answers."""
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class _Job(NamedTuple):
+    level: str
+    part: int
+    size: int
+
+
+def generated(
+    folder: Path,
+    module: str,
+    count: int,
+    *,
+    seed: int = 0,
+    entropy: tuple[float, float] | None = None,
+    processes: int | None = None,
+    progress: bool = False,
+) -> list[Pairs]:
+    """Returns `count` questions and answers for each of the `LEVELS`, from the folder or made and kept there.
+
+    What another version of the packages made, and what is damaged, is made anew, with a warning.
+
+    Args:
+      folder: of the files; made if missing.
+      module: one of `mathematics_generator.MODULES`.
+      count: of questions for each level.
+      seed: of the questions.
+      entropy: as in `generate_part`.
+      processes: that make them; default: one for each core, if there is work for more than one. A script
+        that asks for several must keep its own work under `if __name__ == "__main__":`.
+      progress: report what has been made.
+
+    Raises:
+      ValueError: questions are not there, and the package that makes them is not installed.
+      OSError: the folder cannot be written.
+    """
+    span = "" if entropy is None else f"-entropy{entropy[0]:g}to{entropy[1]:g}"
+    stems = {level: folder / f"{module}-{level}{span}-seed{seed}" for level in LEVELS}
+    wholes = {level: Path(f"{stem}-{count}.npz") for level, stem in stems.items()}
+    found = {level: _read(whole, count) for level, whole in wholes.items()}
+    missing = [level for level, pairs in found.items() if pairs is None]
+    jobs = [
+        _Job(level, start // PART, min(PART, count - start))
+        for level in missing
+        for start in range(0, count, PART)
+    ]
+    paths = {job: Path(f"{stems[job.level]}.parts") / f"{job.part:05}.npz" for job in jobs}
+    for folder_of_parts in {path.parent for path in paths.values()}:
+        folder_of_parts.mkdir(parents=True, exist_ok=True)
+    parts = {job: _read(path, job.size) for job, path in paths.items()}
+    bar = Progress(f"questions of {module}", count * len(missing)) if progress else None
+    made = sum(job.size for job, pairs in parts.items() if pairs is not None)
+    wanted = [job for job in jobs if parts[job] is None]
+    for done, (job, pairs) in enumerate(_make(wanted, module, seed, entropy, processes), start=1):
+        _write(paths[job], pairs)
+        parts[job] = pairs
+        made += job.size
+        if bar and (done == len(wanted) or done % -(-len(wanted) // 20) == 0):
+            bar.update(made, {})
+    for level in missing:
+        found[level] = [pair for job in jobs if job.level == level for pair in parts[job] or ()]
+        _write(wholes[level], found[level] or [])
+        shutil.rmtree(f"{stems[level]}.parts", ignore_errors=True)
+    return [pairs or [] for pairs in found.values()]
+
+
+def _make(
+    jobs: Sequence[_Job], module: str, seed: int, entropy: Any, processes: int | None
+) -> Iterator[tuple[_Job, Pairs]]:
+    """Yields the jobs as they are done."""
+    if processes is None:
+        # A process takes as long to start as some thousand questions of most modules.
+        processes = min(os.cpu_count() or 1, sum(job.size for job in jobs) // 4000)
+    if processes <= 1:
+        for job in jobs:
+            yield job, generate_part(module, job.level, job.part, job.size, seed, entropy)
+        return
+    # Not forked: JAX has threads.
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(processes, context, initializer=_leave_interrupts)
+    try:
+        futures = {
+            pool.submit(generate_part, module, job.level, job.part, job.size, seed, entropy): job
+            for job in jobs
+        }
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Leaves Ctrl-C, which a terminal sends to all, to the process that waits for the parts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _write(path: Path, pairs: Pairs) -> None:
+    text = np.frombuffer(join_lines(pairs).encode(), np.uint8)
+    made_by = np.array(json.dumps(mathematics_generator.versions()))
+    files.write_atomically(path, lambda file: np.savez_compressed(file, text=text, versions=made_by))
+
+
+def _read(path: Path, count: int) -> Pairs | None:
+    """Returns the first `count` pairs of a file, None if it is missing, damaged, short or of other versions.
+
+    Without the packages, which alone could make it anew, any version is good.
+    """
+    if not path.exists():
+        return None
+    now = mathematics_generator.versions()
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            made_by, text = json.loads(str(file["versions"])), file["text"].tobytes().decode()
+        pairs = split_lines(text, str(path))
+    except _UNREADABLE as error:
+        warnings.warn(f"{path} is damaged and is made anew ({error}).", stacklevel=3)
+        return None
+    if now is not None and made_by != now:
+        changed = ", ".join(
+            f"{name} {made_by.get(name)}, now {now[name]}" for name in now if made_by.get(name) != now[name]
+        )
+        warnings.warn(f"{path} was made by other versions and is made anew ({changed}).", stacklevel=3)
+        return None
+    return pairs[:count] if len(pairs) >= count else None
+
+
+def join_lines(pairs: Pairs) -> str:
+    """Returns a line for each question and each answer, in turn, as the published files have them."""
+    return "".join(f"{question}\n{answer}\n" for question, answer in pairs)
+
+
+def split_lines(text: str, source: str, count: int | None = None) -> Pairs:
+    r"""Returns the pairs of lines in turn question and answer; with `count` the first of them.
+
+    >>> split_lines("Sum 1 and 2.\n3\n", "example")
+    [('Sum 1 and 2.', '3')]
+
+    Args:
+      text: of a file.
+      source: named in messages.
+      count: of pairs, if not all.
+
+    Raises:
+      ValueError: an empty line, or a question without an answer; its number is named.
+    """
+    lines = text.split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    if count is not None:
+        lines = lines[: 2 * count]
+    lines = [line.removesuffix("\r") for line in lines]
+    if "" in lines:
+        raise ValueError(
+            f"{source}: line {lines.index('') + 1} is empty, expected questions and answers in turn."
+        )
+    if len(lines) % 2:
+        raise ValueError(
+            f"{source}: line {len(lines)}, {lines[-1]!r}, is a question without an answer; is it cut off?"
+        )
+    return list(zip(lines[::2], lines[1::2], strict=True))
