@@ -3,6 +3,7 @@
 Warnings are errors, and the shapes in jaxmod's signatures are checked at run time: `pyproject.toml`.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,12 @@ hypothesis.settings.register_profile(
     "jaxmod", max_examples=25, deadline=None, derandomize=True, database=None
 )
 hypothesis.settings.load_profile("jaxmod")
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what was imported: it stays, and each round would go through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
