@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tests.flags import QUICK_COMPILING
 
+# Read when NumPy is imported, so by xdist's workers: they fill the cores, and threads of BLAS would spin.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Read when JAX starts its backend, so it has to be set before the first array is made.
 _FLAGS = f"--xla_force_host_platform_device_count=2 {QUICK_COMPILING}"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
