@@ -3,11 +3,15 @@
 Warnings are errors, and the shapes in jaxmod's signatures are checked at run time: `pyproject.toml`.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.flags import QUICK_COMPILING
+
+# Read when NumPy is imported, so by xdist's workers: they fill the cores, and threads of BLAS would spin.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Read when JAX starts its backend, so it has to be set before the first array is made.
 _FLAGS = f"--xla_force_host_platform_device_count=2 {QUICK_COMPILING}"
@@ -35,6 +39,12 @@ hypothesis.settings.register_profile(
     "jaxmod", max_examples=25, deadline=None, derandomize=True, database=None
 )
 hypothesis.settings.load_profile("jaxmod")
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what was imported: it stays, and each round would go through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Steps against the same computation by hand: one mask at a time, one part of the batch at a time."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,7 @@ def nothing(logits):
     return jax.tree.map(lambda _: None, logits)
 
 
+@functools.partial(jax.jit, static_argnums=4)
 def gradient_by_hand(params, logits, batch, keys, num_samples):
     noise = jax.random.split(keys.noise, num_samples)
     size = len(batch["y"]) // num_samples
@@ -61,7 +64,7 @@ def test_samples_are_separate_passes_averaged(setting, mode, num_samples):
 
 def test_the_penalty_pulls_every_logit_by_alpha(setting):
     params, logits, batch, keys = setting
-    step = steps.make_mask_step(lambda p, b, k: jnp.sum(0 * p["output"]["bias"]), ESTIMATOR, SGD, 4)
+    step = jax.jit(steps.make_mask_step(lambda p, b, k: jnp.sum(0 * p["output"]["bias"]), ESTIMATOR, SGD, 4))
     state = MaskState(logits, SGD.init(logits))
     new, _ = step(inputs_for(params, nothing(logits), alpha=0.25), state, batch, keys)
     assert_trees_close(new.logits, jax.tree.map(lambda x: x - 0.25, logits), rtol=1e-6)
@@ -87,7 +90,7 @@ def test_held_logits_are_sampled_but_stay_and_do_not_count_in_the_norm(setting):
     trained = logits | {"output": {"kernel": None, "bias": None}}
     held = nothing(logits) | {"output": logits["output"]}
     clip = optax.chain(optax.clip_by_global_norm(1e-3), SGD)
-    step = steps.make_mask_step(tiny_loss, ESTIMATOR, clip, 4)
+    step = jax.jit(steps.make_mask_step(tiny_loss, ESTIMATOR, clip, 4))
     new, _ = step(inputs_for(params, held), MaskState(trained, clip.init(trained)), batch, keys)
     gradient = gradient_by_hand(params, logits, batch, keys, 4)["layer_1"]["kernel"]
     scaled = gradient * 1e-3 / jnp.linalg.norm(gradient)
@@ -116,7 +119,7 @@ def test_metrics_and_the_shared_key_reach_the_loss(setting):
         value = tiny_loss(params, batch, key)
         return value, {"twice": 2 * value, "coin": jax.random.uniform(shared_key)}
 
-    step = steps.make_mask_step(loss, ESTIMATOR, SGD, 2, has_aux=True)
+    step = jax.jit(steps.make_mask_step(loss, ESTIMATOR, SGD, 2, has_aux=True))
     _, metrics = step(inputs_for(params, nothing(logits)), MaskState(logits, SGD.init(logits)), batch, keys)
     assert metrics["twice"] == pytest.approx(2 * float(metrics["loss"]), rel=1e-6)
     assert metrics["coin"] == pytest.approx(float(jax.random.uniform(keys.shared)))
@@ -129,9 +132,9 @@ def test_a_dense_step_is_gradient_descent(setting):
         loss = tiny_loss(params, batch, key)
         return loss, (state + 1, {"half": loss / 2})
 
-    step = steps.make_dense_step(dense_loss, SGD)
+    step = jax.jit(steps.make_dense_step(dense_loss, SGD))
     new, metrics = step({}, DenseState(params, jnp.zeros(()), SGD.init(params)), batch, keys)
-    grads = jax.grad(tiny_loss)(params, batch, None)
+    grads = jax.jit(jax.grad(tiny_loss))(params, batch, None)
     assert_trees_close(new.params, jax.tree.map(jnp.subtract, params, grads), atol=1e-6)
     assert new.model_state == 1 and metrics["half"] == metrics["loss"] / 2
 
@@ -143,7 +146,7 @@ def test_the_number_of_the_step_reaches_an_optimizer_that_takes_it(setting):
         return jax.tree.map(lambda w: -w + step, params), state
 
     tx = optax.GradientTransformationExtraArgs(lambda params: (), update)
-    step = steps.make_dense_step(steps.without_state(tiny_loss), tx)
+    step = jax.jit(steps.make_dense_step(steps.without_state(tiny_loss), tx))
     new, _ = step({}, DenseState(params, None, ()), batch, keys)
     assert_trees_close(new.params, jax.tree.map(lambda w: jnp.full_like(w, 3.0), params), atol=1e-6)
 
