@@ -31,6 +31,7 @@ __all__ = [
     "fixed_links",
     "make_loss",
     "make_model",
+    "make_optimizer",
     "start",
     "train",
 ]
@@ -122,7 +123,7 @@ def train(
         {"image": pairs.image, "label": pairs.target},
         keys=keys,
         config=dense_config(training, pairs),
-        optimizer=_optimizer(training, steps),
+        optimizer=make_optimizer(training, steps),
         workdir=workdir,
         progress=progress,
     )
@@ -143,7 +144,8 @@ def make_loss(model: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _optimizer(training: Training, steps: int) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(training: Training, steps: int) -> optax.GradientTransformationExtraArgs:
+    """Returns Deep-R for the links and Adadelta for the sub-networks; `steps` make an epoch."""
     rate = optax.exponential_decay(training.learning_rate, steps, 0.9, staircase=True)
     link_rate = paper_rate(steps_per_epoch=steps)
     if training.rewired:
