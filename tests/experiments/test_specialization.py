@@ -24,6 +24,7 @@ TINY = specialization.Config(
     bottleneck=3,
     epochs=1,
     bottleneck_epochs=1,
+    passes=1,
     batch_size=64,
     mask_repeats=1,
     readout_epochs=1,

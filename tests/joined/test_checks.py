@@ -61,6 +61,7 @@ def test_what_is_said_of_the_controls():
     controls = {
         **{"links": [1], "density": [1e-4], "Deep-R": [reports.stat([0.9])]},
         **{"no random walk": [reports.stat([0.89])], "fixed links": [reports.stat([0.7])]},
+        "untrained share": reports.stat([0.68]),
         **{"untrained masks": reports.stat([0.5]), "untrained readouts": side, "readouts of all units": side},
         "top_q": [{"q": q, "own": reports.stat([own])} for q, own in ((0.02, 1.0), (0.05, 0.96), (0.1, 0.9))],
     }
@@ -72,3 +73,10 @@ def test_what_is_said_of_the_controls():
     assert not judged["the largest q whose masks lie in the own sub-network"]
     dense = checks._control_checks(controls | {"density": [0.5]}, found)
     assert not any("fixed random places" in row["check"] for row in dense)
+
+
+def test_masks_at_p_of_one_stand_beside_those_of_untrained_networks():
+    found = measured([0.8, 0.6, 0.1, 0.3])
+    found["controls"] = {"untrained share": reports.stat([0.68])}
+    row = checks._dense(found)[-1]
+    assert row["ours"].endswith("; untrained networks 0.68") and not row["holds"]
