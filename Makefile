@@ -29,6 +29,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.rng
 	$(BIN)/python -m benchmarks.mask_step --rounds=3 $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.sweep --rounds=3
+	$(BIN)/python -m benchmarks.joined --rounds=3
 	$(BIN)/python -m benchmarks.scaling --rounds=3
 	$(BIN)/python -m benchmarks.convolution --rounds=1
 	$(BIN)/python -m benchmarks.memory

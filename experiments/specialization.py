@@ -10,7 +10,8 @@ masks by Gumbel-sigmoid samples and the n-cut of the same networks.
     python -m experiments.specialization --preset=paper --data_dir=DIR
 
 Readouts are not trained, which the paper does not say but its code does: trained ones grow, until one
-sub-network gives nearly all answers and the other is there for its messages alone.
+sub-network gives nearly all answers and the other is there for its messages alone. An epoch
+is two passes over the pairs, of whose number the paper says nothing: with one, accuracies are below 0.90.
 """
 
 import dataclasses
@@ -21,26 +22,18 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 import jaxmod as jm
 from jaxmod import cli, configs, hosts
-from jaxmod.analysis.specialization import mask_shares
-from jaxmod.analysis.specialization import specialization as contrast
 from jaxmod.data.digit_pairs import DigitPairs, TargetRule, make_pairs
 from jaxmod.data.images import load_images
-from jaxmod.joined import measures, training
+from jaxmod.joined import graphs, measures, training
+from jaxmod.joined.checks import SPARSE, checks
+from jaxmod.joined.tables import describe, own_accuracy, tables
 from jaxmod.reports import stat
-from jaxmod.structure import cluster, n_cut
-from jaxmod.structure.modularity import linked_modularity, subnetwork_modularity
-from jaxmod.summary import check
+from jaxmod.structure.modularity import subnetwork_modularity
 
 DATASETS = ("mnist", "digits")
-PARTS = {"net_0": r"net_0/.*", "net_1": r"net_1/.*"}
-MEASURES = ("bottleneck", "mask", "correlation")
-"""The paper's three."""
-SPARSE = 0.01
-"""The part of the links below which the paper finds specialization."""
 # Streams of a network's key beside those of its training, which count from 0.
 _READOUTS, _MASKS = 1001, 1002
 
@@ -59,8 +52,10 @@ class Config:
     before_recurrence: bool = False  # messages enter before W_hh, as in the code, and not as in the equation
     epochs: int = 5
     bottleneck_epochs: int = 7
-    passes: int = 1  # over the data in an epoch; rates fall after each epoch
+    passes: int = 2  # over the pairs in an epoch of the networks: with one they fall short of 0.90
+    measure_passes: int = 1  # in an epoch of masks and new readouts
     batch_size: int = 128
+    redrawn: bool = False  # pairs, for each batch; else the same in all epochs, as in the code
     train_readouts: bool = False  # as in the code; if they are, one sub-network gives nearly all answers
     learning_rate: float = 0.5
     noise: float = 1e-4  # the random walk of links
@@ -85,6 +80,7 @@ PRESETS = {
         links=(1, 60, 10000),
         seeds=3,
         passes=20,
+        measure_passes=20,
         mask_epochs=1,
         mask_repeats=1,
         readout_repeats=1,
@@ -103,7 +99,7 @@ def validate(config: Config) -> None:
     numbers = (
         *("seeds", "hidden", "bottleneck", "epochs", "bottleneck_epochs", "passes", "batch_size"),
         *("learning_rate", "mask_learning_rate", "gumbel_learning_rate", "gumbel_steps", "top_qs"),
-        *("mask_epochs", "mask_repeats", "readout_epochs", "readout_repeats"),
+        *("measure_passes", "mask_epochs", "mask_repeats", "readout_epochs", "readout_repeats"),
     )
     configs.check_positive(config, *numbers)
     if not config.links or min(config.links) < 0:
@@ -126,7 +122,7 @@ def validate(config: Config) -> None:
     except FileNotFoundError as error:
         raise ValueError(str(error)) from error
     # They check their own values: steps, sizes of batches, masks that would keep nothing.
-    epoch = training.epoch_steps(_training(config), pairs.train)
+    epoch = measure_epoch(config, pairs)
     for epochs in (config.epochs, config.bottleneck_epochs):
         training.dense_config(dataclasses.replace(_training(config), epochs=epochs), pairs.train)
     edge_popup_config(config, epoch)
@@ -160,7 +156,7 @@ class Study:
         self.narrow = dataclasses.replace(
             self.plain, bottleneck=config.bottleneck, epochs=config.bottleneck_epochs
         )
-        self.epoch = training.epoch_steps(self.plain, self.pairs.train)
+        self.epoch = measure_epoch(config, self.pairs)
 
     def part(self, name: str, compute: Any) -> Any:
         """Returns a part of the results, from the workdir if it is there."""
@@ -251,44 +247,28 @@ class Study:
         self.masks_found |= {f"{name}, digit {k}": mask for k, mask in enumerate(found)}
 
         def measured() -> dict[str, Any]:
-            test = self.pairs.test
-            accuracy = [
-                measures.masked_accuracy(model, repeated, mask, test.image, test.digit[:, k])
-                for k, mask in enumerate(found)
-            ]
-            shares = [jax.vmap(functools.partial(mask_shares, parts=PARTS))(mask) for mask in found]
-            share = np.array([[np.asarray(of[n]) for of in shares] for n in PARTS])  # [n, k, runs]
-            return {
-                "share": _listed(np.moveaxis(share, -1, 0).reshape(runs, repeats, 2, 2).mean(axis=1)),
-                "accuracy": np.stack(accuracy, -1).reshape(runs, repeats, 2).mean(axis=1).tolist(),
-                "density": [float(jnp.mean(jm.density(mask))) for mask in found],
-            }
+            of = measures.measure_masks(model, repeated, found, self.pairs.test)
+            share = np.asarray(of.share).reshape(runs, repeats, 2, 2).mean(axis=1)
+            accuracy = np.asarray(of.accuracy).reshape(runs, repeats, 2).mean(axis=1)
+            return {"share": _listed(share), "accuracy": accuracy.tolist(), "density": of.density.tolist()}
 
         return self.part(name, measured)
 
-    def count_links(self, networks: Any) -> dict[str, Any]:
+    def links_found(self, networks: Any) -> dict[str, Any]:
         """Returns the links to each sub-network, `[links][seeds][n]`, and the modularity that they make."""
-        links = networks["links"]
-        counts = np.array(
-            [np.count_nonzero(links[name]["kernel"], axis=(1, 2)) for name in ("to_0", "to_1")]
-        ).T
-        q = [linked_modularity((int(a), int(b)), self.config.hidden) for a, b in counts]
-        return {"counts": self.by_links(counts), "modularity": self.by_links(q)}
+        return {name: self.by_links(x) for name, x in graphs.count_links(networks).items()}
 
     def cuts(self, networks: Any) -> dict[str, Any]:
-        """Returns each network's n-cut: of its sub-networks, and of two clusters that are looked for."""
-        own, found, agree = [], [], []
-        hidden = self.config.hidden
-        groups = np.repeat([0, 1], hidden).astype(np.int32)
-        for run, count in enumerate(self.links.tolist()):
-            weights = [step_weights(jax.tree.map(lambda w, run=run: np.asarray(w[run]), networks))]
-            clusters = cluster(weights, 2, seed=(self.config.seed, run % self.config.seeds, count))
-            own.append(n_cut(weights, [groups, groups]))
-            found.append(clusters.n_cut)
-            labels = np.concatenate(clusters.labels)
-            same = np.mean(labels == np.tile(groups, 2))
-            agree.append(max(same, 1 - same))
-        return {name: self.by_links(x) for name, x in (("own", own), ("found", found), ("agree", agree))}
+        """Returns each network's n-cut, `[links][seeds]`."""
+        config, counts = self.config, enumerate(self.links.tolist())
+        seeds = [(config.seed, run % config.seeds, count) for run, count in counts]
+        return {name: self.by_links(x) for name, x in graphs.n_cuts(networks, seeds).items()}
+
+
+def measure_epoch(config: Config, pairs: DigitPairs) -> int:
+    """Returns the steps in an epoch of masks and new readouts."""
+    passes = config.measure_passes
+    return training.epoch_steps(dataclasses.replace(_training(config), passes=passes), pairs.train)
 
 
 def edge_popup_config(config: Config, epoch: int) -> jm.MaskConfig:
@@ -309,7 +289,10 @@ def gumbel_config(config: Config) -> jm.MaskConfig:
 
 
 def _training(config: Config) -> training.Training:
-    shared = ("hidden", "before_recurrence", "epochs", "passes", "batch_size", "learning_rate", "noise", "l1")
+    shared = (
+        *("hidden", "before_recurrence", "epochs", "passes", "batch_size", "learning_rate", "noise", "l1"),
+        *("redrawn", "target_rule"),
+    )
     same = {name: getattr(config, name) for name in shared}
     return training.Training(**same, readouts=config.train_readouts)
 
@@ -323,13 +306,6 @@ def _listed(values: np.ndarray) -> list[Any]:
 
 def _taken(networks: Any, rows: np.ndarray) -> Any:
     return jax.tree.map(lambda w: w[rows], networks)
-
-
-def step_weights(params: Any) -> np.ndarray:
-    """Returns |W| from all units one step before to all units: the recurrence and the links as a graph."""
-    inner = [np.abs(params[name]["recurrent"]["kernel"]) for name in PARTS]
-    to_0, to_1 = (np.abs(params["links"][name]["kernel"]) for name in ("to_0", "to_1"))
-    return np.block([[inner[0], to_1], [to_0, inner[1]]])
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
@@ -356,7 +332,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
     cuts = study.part("n-cut", lambda: study.cuts(plain))
     if config.gumbel_seeds:
         values["gumbel"] = study.gumbel("Gumbel-sigmoid masks", plain)["share"]
-    links = study.part("links", lambda: study.count_links(plain))
+    links = study.part("links", lambda: study.links_found(plain))
     density = [count / config.hidden**2 for count in config.links]
     found = {
         "links": list(config.links),
@@ -396,30 +372,6 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
     }
 
 
-def describe(values: Any) -> dict[str, Any]:
-    """Returns Stats over networks for each number of links: own digit, other digit, and their contrast.
-
-    Networks of which a number is undefined are left out (`undefined` counts them), as are those whose mask
-    keeps nothing of a sub-network for either digit; a Stat is None if no network remains.
-    """
-    found: dict[str, Any] = {"own": [], "other": [], "contrast": [], "undefined": []}
-    for of in values:
-        m = np.asarray(of, np.float64)  # [seeds, n, k]
-        own, other = m[:, [0, 1], [0, 1]], m[:, [0, 1], [1, 0]]
-        compared = np.asarray(contrast(jnp.asarray(own), jnp.asarray(other)), np.float64).mean(axis=1)
-        sides = (own.mean(axis=1), other.mean(axis=1), compared)
-        for name, x in zip(("own", "other", "contrast"), sides, strict=True):
-            defined = x[np.isfinite(x)]
-            found[name].append(stat(defined) if defined.size else None)
-        found["undefined"].append(int(np.sum(~np.isfinite(compared))))
-    return found
-
-
-def own_accuracy(masked: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns how accurate networks are on the digit of their mask, mean over both digits."""
-    return stat(np.mean(masked["accuracy"], axis=1))
-
-
 def controls(study: Study, states: Mapping[str, Any], plain: Any) -> dict[str, Any]:
     """Returns what the paper says does not explain its result, each beside the real thing."""
     config = study.config
@@ -435,8 +387,13 @@ def controls(study: Study, states: Mapping[str, Any], plain: Any) -> dict[str, A
         measured = study.part(f"{name}, measures", lambda: study.measured(networks, how))
         return [stat(x) for x in measured["accuracy"]]
 
-    name = "masks of untrained networks"
-    masked = study.edge_popup(name, untrained, first, config.top_q, config.mask_repeats)
+    masked = study.edge_popup(
+        "masks of untrained networks", untrained, first, config.top_q, config.mask_repeats
+    )
+    last = study.rows[-1]
+    dense = study.edge_popup(
+        "masks of untrained networks, most links", study.untrained(study.plain, last), last, config.top_q, 1
+    )
     sweep = [study.edge_popup(f"masks, q={q}", few, first, q, 1) for q in config.top_qs]
 
     def readouts(name: str, networks: Any) -> dict[str, Any]:
@@ -449,6 +406,7 @@ def controls(study: Study, states: Mapping[str, Any], plain: Any) -> dict[str, A
         "no random walk": variant("no random walk", noise=0.0),
         "fixed links": variant("fixed links", rewired=False),
         "untrained masks": own_accuracy(masked),
+        "untrained share": describe([dense["share"]])["own"][0],
         "untrained readouts": readouts("readouts of untrained networks", untrained),
         "readouts of all units": readouts("readouts of all units", few),
         "top_q": [
@@ -460,211 +418,6 @@ def controls(study: Study, states: Mapping[str, Any], plain: Any) -> dict[str, A
             for q, of in zip(config.top_qs, sweep, strict=True)
         ],
     }
-
-
-def tables(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the measures, accuracies and controls."""
-    shown = list(found["measures"])
-    rows = [
-        [str(count), f"{p:.4f}", f"{q:.3f}", *(found["measures"][name]["contrast"][i] for name in shown)]
-        for i, (count, p, q) in enumerate(
-            zip(found["links"], found["density"], found["modularity"], strict=True)
-        )
-    ]
-    result = [
-        {
-            "title": "Specialization",
-            "header": ["links", "p", "Q", *shown],
-            "rows": rows,
-            "note": "Each way; mean over both sub-networks, and its standard deviation over networks.",
-            "words": 3,
-            "digits": 2,
-        },
-        {
-            "title": "Measures: own digit and the other one",
-            "header": ["links", *(f"{name}, {side}" for name in shown for side in ("own", "other"))],
-            "rows": [
-                [
-                    str(count),
-                    *(found["measures"][name][side][i] for name in shown for side in ("own", "other")),
-                ]
-                for i, count in enumerate(found["links"])
-            ],
-            "note": "Bottleneck: accuracy of new readouts; mask, gumbel: share of the mask's weights.",
-            "words": 1,
-            "digits": 2,
-        },
-        {
-            "title": "Accuracy, who decides, and n-cut",
-            "header": [
-                "links",
-                *found["accuracy"],
-                "decides",
-                "with bottleneck",
-                "n-cut",
-                "n-cut of clusters",
-                "clusters are sub-networks",
-            ],
-            "rows": [
-                [
-                    str(count),
-                    *(values[i] for values in found["accuracy"].values()),
-                    *(values[i] for values in found["decided"].values()),
-                    *(found["n_cut"][name][i] for name in ("own", "found", "agree")),
-                ]
-                for i, count in enumerate(found["links"])
-            ],
-            "note": "Masked: of masks on their own digit. Without communication 0.75 is the most. Decides: "
-            "the part of the answers that come from the sub-network with more of them.",
-            "words": 1,
-            "digits": 3,
-        },
-    ]
-    return result + (_control_tables(found["controls"]) if found["controls"] else [])
-
-
-def _control_tables(controls: Mapping[str, Any]) -> list[dict[str, Any]]:
-    kinds = ("Deep-R", "no random walk", "fixed links")
-    return [
-        {
-            "title": "Controls: how the links are trained (accuracy)",
-            "header": ["links", *kinds],
-            "rows": [
-                [str(count), *(controls[kind][i] for kind in kinds)]
-                for i, count in enumerate(controls["links"])
-            ],
-            "words": 1,
-            "digits": 3,
-        },
-        {
-            "title": "Controls: the part of the weights that a mask keeps, fewest links",
-            "header": ["q", "mask, own", "accuracy under the mask"],
-            "rows": [[f"{row['q']:g}", row["own"], row["accuracy"]] for row in controls["top_q"]],
-            "words": 1,
-            "digits": 3,
-        },
-    ]
-
-
-def checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the statements of the paper beside what was measured."""
-    rows = [_accurate(found, kind) for kind in ("plain", "bottleneck")]
-    rows.append(_both_decide(found))
-    rows += [_monotone(found, name) for name in MEASURES]
-    if found["density"][0] < SPARSE <= found["density"][-1]:
-        rows += [_threshold(found, name) for name in ("bottleneck", "correlation")]
-    rows += _dense(found)
-    own = found["measures"]["mask"]["own"][0]
-    if found["links"][0] == 1 and own:
-        rows.append(
-            check("one link: masks lie in the own sub-network", "1", f"{own['mean']:.3f}", own["mean"] > 0.95)
-        )
-    cut = max(x for s in found["accuracy"]["links cut"] for x in s["runs"])
-    # 0.75 over all pairs; over 8,000 that are drawn 0.015 more is three standard errors.
-    rows.append(
-        check("without its links no network passes 0.75", "(bound)", f"at most {cut:.3f}", cut <= 0.765)
-    )
-    return rows + (_control_checks(found["controls"], found) if found["controls"] else [])
-
-
-def _accurate(found: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    accuracy = found["accuracy"][kind]
-    runs = [(n, x) for n, s in zip(found["links"], accuracy, strict=True) for x in s["runs"]]
-    below = [f"{x:.3f} ({n} links)" for n, x in runs if x < 0.9]
-    return check(
-        "every network performs the task" + (", with a bottleneck" if kind == "bottleneck" else ""),
-        "good at every p",
-        f"{len(runs) - len(below)} of {len(runs)} networks reach 0.90"
-        + (f"; below: {', '.join(below[:8])}{' ...' if len(below) > 8 else ''}" if below else ""),
-        not below,
-    )
-
-
-def _both_decide(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns whether answers come from both sub-networks: one that never decides is trained for messages."""
-    runs = [x for s in found["decided"]["plain"] for x in s["runs"]]
-    both = sum(x < 0.9 for x in runs)
-    ours = f"each has a tenth of the answers or more in {both} of {len(runs)} networks"
-    return check("both sub-networks decide", "(competition)", ours, both == len(runs))
-
-
-def _means(found: Mapping[str, Any], name: str) -> np.ndarray:
-    """Returns the mean specialization for each number of links; NaN where it is undefined."""
-    return np.array([s["mean"] if s else np.nan for s in found["measures"][name]["contrast"]])
-
-
-def _monotone(found: Mapping[str, Any], name: str) -> dict[str, Any]:
-    means = _means(found, name)
-    defined = np.isfinite(means)
-    rank = float("nan")
-    if defined.sum() > 1 and np.ptp(means[defined]) > 0:
-        rank = float(stats.spearmanr(np.array(found["modularity"])[defined], means[defined])[0])  # pyright: ignore[reportArgumentType]
-    ours = f"rank correlation {rank:.2f}; from {means[-1]:.2f} to {means[0]:.2f}"
-    return check(f"{name}: specialization rises with Q", "yes (Fig. 3)", ours, rank > 0.9)
-
-
-def _threshold(found: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Returns whether nearly all of the rise, from all links to the most specialized, is below p = 0.01."""
-    means, sparse = _means(found, name), np.array(found["density"]) < SPARSE
-    rise, late = np.nanmax(means) - means[-1], np.nanmax(means) - np.nanmax(means[~sparse])
-    part = late / rise if rise > 0 else float("nan")
-    return check(f"{name}: rises only below p = 0.01", "yes (Fig. 3)", f"{part:.0%} of the rise", part >= 0.8)
-
-
-def _dense(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the statements about p = 0.18 and p = 1, where these were measured."""
-    rows, p = [], np.array(found["density"])
-    near = int(np.argmin(abs(p - 0.18)))
-    if 0.1 < p[near] < 0.3:
-        at = {name: _means(found, name)[near] for name in MEASURES}
-        ours = ", ".join(f"{name} {x:.2f}" for name, x in at.items())
-        rows.append(
-            check(
-                f"p = {p[near]:.2f}: little or no specialization",
-                "yes (Fig. 3)",
-                ours,
-                all(x < 0.25 for x in at.values()),
-            )
-        )
-    own = found["measures"]["mask"]["own"][-1]
-    if p[-1] == 1 and own:
-        statement, ours = "p = 1: masks lie in both sub-networks alike", own["mean"]
-        rows.append(check(statement, "0.5", f"{ours:.2f}", abs(ours - 0.5) < 0.1))
-    return rows
-
-
-def _control_checks(controls: Mapping[str, Any], found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    deep_r, still, fixed = (
-        np.array([s["mean"] for s in controls[kind]]) for kind in ("Deep-R", "no random walk", "fixed links")
-    )
-    masked, untrained = found["accuracy"]["masked"][0]["mean"], controls["untrained masks"]["mean"]
-    readout, trained = (
-        controls[name]["own"][0]["mean"] for name in ("untrained readouts", "readouts of all units")
-    )
-    reach = [row["q"] for row in controls["top_q"] if row["own"] and row["own"]["mean"] > 0.95]
-    rows = [
-        check(
-            "Deep-R without the random walk", "changes little",
-            f"accuracy differs by {abs(deep_r - still).mean():.3f}", abs(deep_r - still).mean() < 0.03,
-        ),
-        check(
-            "masks of untrained networks", "clearly worse",
-            f"accuracy {untrained:.2f} for {masked:.2f}", untrained < masked - 0.1,
-        ),
-        check(
-            "new readouts of all units, of untrained networks", "very good, hence the bottleneck",
-            f"accuracy {readout:.2f} on the own digit; of trained ones {trained:.2f}", readout > 0.8,
-        ),
-        check(
-            "the largest q whose masks lie in the own sub-network", "0.05",
-            f"{max(reach):g}" if reach else "none", bool(reach) and max(reach) == 0.05,
-        ),
-    ]  # fmt: skip
-    if max(controls["density"]) <= SPARSE:
-        ours = f"accuracy {fixed.mean():.3f} for {deep_r.mean():.3f}"
-        worse = fixed.mean() < deep_r.mean() - 0.1
-        rows.append(check("links at fixed random places, p <= 0.01", "much worse", ours, worse))
-    return rows
 
 
 if __name__ == "__main__":

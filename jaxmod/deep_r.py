@@ -237,8 +237,13 @@ def _rewire(
     change = lax.optimization_barrier(change)
     phi = jnp.abs(w)
     alive = active & ~(change <= -phi)  # NaN stays alive, and is seen
-    scores = jnp.where(alive, -1.0, random.uniform(places, w.shape))
-    born = topk.largest(scores, leaf.num_active - jnp.sum(alive))
+    missing = leaf.num_active - jnp.sum(alive)
+
+    def births() -> Array:
+        return topk.largest(jnp.where(alive, -1.0, random.uniform(places, w.shape)), missing)
+
+    # In most steps none is missing, and a search for none takes as long as one for many.
+    born = lax.cond(missing > 0, births, lambda: jnp.zeros(w.shape, bool))
     # The step after which next to nothing is left. 1e-10 itself cannot be reached from far: phi - phi is 0,
     # and what is closer to phi is coarser than that.
     nearly_all = jnp.minimum(phi, jnp.maximum(phi * 2.0**-20, _TINY)) - phi

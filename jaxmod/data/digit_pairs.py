@@ -1,14 +1,26 @@
 """Pairs of digits: the parity of both says which of the two is the answer (Bena and Goodman)."""
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Float, Int32, Key, UInt8
 
 from jaxmod.data.images import CLASSES, Images
 
-__all__ = ["DigitPairs", "Pairs", "TargetRule", "make_pairs", "pair_target", "scaled", "subtask"]
+__all__ = [
+    "DigitPairs",
+    "Pairs",
+    "TargetRule",
+    "make_pairs",
+    "pair_target",
+    "redrawable",
+    "sample_pairs",
+    "scaled",
+    "subtask",
+]
 
 TargetRule = Literal["equation", "prose"]
 """Which digit is the answer. The paper's numbered equation gives the second one for equal parities and the
@@ -89,6 +101,45 @@ def make_pairs(images: Images, seed: int = 42, target_rule: TargetRule = "equati
         rows, digit = rows[kept], digit[kept]
         splits.append(Pairs(x[rows], digit, pair_target(digit, target_rule)))
     return DigitPairs(*splits, source=f"pairs of {images.source}, seed {seed}, target rule {target_rule}")
+
+
+def redrawable(pairs: Pairs) -> dict[str, np.ndarray]:
+    """Returns the pairs as `sample_pairs` wants them: with the order of the second images by their digit."""
+    order = np.argsort(pairs.digit[:, 1], kind="stable").astype(np.int32)
+    return {"image": pairs.image, "digit": pairs.digit, "order": order}
+
+
+def sample_pairs(
+    key: Key[Array, ""], batch_size: int, data: Mapping[str, Array], rule: TargetRule = "equation"
+) -> dict[str, Array]:
+    """Returns `image` and `label` of pairs that are put together anew: no two need ever be the same.
+
+    The first image is that of any pair, the second one that of any pair whose digit may meet the first digit;
+    all of them alike.
+
+    Args:
+      key: typed.
+      batch_size: pairs.
+      data: from `redrawable`.
+      rule: which digit is the answer: `pair_target`.
+    """
+    first_key, second_key = jax.random.split(key)
+    image, digit, order = data["image"], data["digit"], data["order"]
+    size = len(order)
+    first = jax.random.randint(first_key, (batch_size,), 0, size)
+    own = digit[first, 0]
+    # By their digit, the second images stand in a circle of ten arcs, of which all but two may be met.
+    starts = jnp.searchsorted(digit[order, 1], jnp.arange(CLASSES + 1))
+    lengths = jnp.diff(starts)
+    met = size - lengths[own] - lengths[(own + 1) % CLASSES]
+    place = starts[(own + 2) % CLASSES] + jax.random.randint(second_key, (batch_size,), 0, met)
+    second = order[place % size]
+    other = digit[second, 1]
+    first_answers = (((own + other) % 2) == 1) == (rule == "equation")
+    return {
+        "image": jnp.stack([image[first, 0], image[second, 1]], axis=1),
+        "label": jnp.where(first_answers, own, other),
+    }
 
 
 def subtask(pairs: Pairs, k: Literal[0, 1]) -> Pairs:

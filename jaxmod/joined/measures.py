@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxmod import masks
 from jaxmod.analysis import specialization
-from jaxmod.data.digit_pairs import Pairs, scaled, subtask
+from jaxmod.data.digit_pairs import Pairs, scaled
 from jaxmod.find import MaskConfig, find_modules
 from jaxmod.joined.training import cut_links, make_loss
 from jaxmod.models.subnetworks import SubNetworks, decide
@@ -22,17 +22,20 @@ from jaxmod.workdir import Stage
 
 __all__ = [
     "MASKED",
+    "MaskMeasured",
     "Measured",
     "find_masks",
     "mask_optimizer",
     "masked_accuracy",
     "measure",
+    "measure_masks",
     "retrained_accuracy",
 ]
 
 MASKED = r"net_[01]/(recurrent|readout)/(kernel|bias)"
 """What masks are over: all weights of the sub-networks but those of the inputs; not the links."""
 
+_PARTS = {"net_0": r"net_0/.*", "net_1": r"net_1/.*"}
 _IMAGES_AT_ONCE = 4096
 
 
@@ -211,15 +214,14 @@ def find_masks(
       workdir: where checkpoints go.
       progress: report every chunk.
     """
-    asked = {f"digit {k}": subtask(pairs, k) for k in (0, 1)}
-    tasks = {name: {"image": of.image, "label": of.target} for name, of in asked.items()}
     with warnings.catch_warnings():
         # A mask of a specialized network keeps nothing of the other sub-network: the result, not a mistake.
         warnings.filterwarnings("ignore", message=".* keeps no weight of ")
         found = find_modules(
             _mask_loss(model),
             params,
-            tasks,
+            {f"digit {k}": _naming(k) for k in (0, 1)},
+            data={"image": pairs.image, "digit": pairs.digit},
             keys=keys,
             config=config,
             where=MASKED,
@@ -232,6 +234,17 @@ def find_masks(
     return found["digit 0"].mask, found["digit 1"].mask
 
 
+@functools.cache
+def _naming(k: int) -> Any:
+    """Returns the task of naming digit k. Both read the same images, which are on the device once."""
+
+    def sample_batch(key: Key[Array, ""], batch_size: int, data: Any) -> Batch:
+        rows = jax.random.randint(key, (batch_size,), 0, len(data["digit"]))
+        return {"image": data["image"][rows], "label": data["digit"][rows, k]}
+
+    return sample_batch
+
+
 @functools.lru_cache(maxsize=16)
 def _mask_loss(model: Any) -> Any:
     dense = make_loss(model)
@@ -240,6 +253,40 @@ def _mask_loss(model: Any) -> Any:
         return dense(params, None, batch, key)[0]
 
     return loss
+
+
+class MaskMeasured(NamedTuple):
+    """Where masks lie and what they can do, leading runs axis."""
+
+    share: Float[Array, "runs 2 2"]
+    """`[n, k]`: the part of the mask for digit k that lies in sub-network n; NaN if it keeps nothing."""
+    accuracy: Float[Array, "runs 2"]
+    """Of the networks under the mask for digit k, on that digit."""
+    density: Float[Array, " 2"]
+    """The part of the weights that the masks for digit k keep, mean over runs."""
+
+
+def measure_masks(
+    model: Any, params: Params, found: tuple[BinaryMask, BinaryMask], pairs: Pairs
+) -> MaskMeasured:
+    """Returns what the masks for both digits are like, leading runs axis.
+
+    Args:
+      model: without a bottleneck.
+      params: leading runs axis.
+      found: from `find_masks`.
+      pairs: of the test split.
+    """
+    one = functools.partial(specialization.mask_shares, parts=_PARTS)
+    shares = [jax.vmap(one)(mask) for mask in found]
+    accuracy = [
+        masked_accuracy(model, params, mask, pairs.image, pairs.digit[:, k]) for k, mask in enumerate(found)
+    ]
+    return MaskMeasured(
+        share=jnp.stack([jnp.stack([of[n] for of in shares], axis=-1) for n in _PARTS], axis=1),
+        accuracy=jnp.stack(accuracy, axis=-1),
+        density=jnp.stack([jnp.mean(masks.density(mask)) for mask in found]),
+    )
 
 
 def masked_accuracy(

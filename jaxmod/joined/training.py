@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Int, Key
 
 from jaxmod import trees
-from jaxmod.data.digit_pairs import Pairs, scaled
+from jaxmod.data.digit_pairs import Pairs, TargetRule, redrawable, sample_pairs, scaled
 from jaxmod.deep_r import Rate, deep_r, paper_noise, paper_rate
 from jaxmod.models.subnetworks import LINKS, SubNetworks, decide, place_links
 from jaxmod.train.dense import DenseConfig, Trained, train_network
@@ -31,6 +31,7 @@ __all__ = [
     "fixed_links",
     "make_loss",
     "make_model",
+    "make_optimizer",
     "start",
     "train",
 ]
@@ -59,6 +60,10 @@ class Training:
     """Deep-R; else links stay where they were put first."""
     readouts: bool = False
     """Readouts are trained; else they stay as they start, as in the authors' code."""
+    redrawn: bool = False
+    """Pairs are put together anew for each batch; else they are the same in all epochs, as in the code."""
+    target_rule: TargetRule = "equation"
+    """Of pairs that are redrawn."""
 
 
 def make_model(training: Training, classes: int = 10) -> Any:  # for type checkers modules are not hashable
@@ -80,7 +85,8 @@ def dense_config(training: Training, pairs: Pairs) -> DenseConfig:
       ValueError: a size is not positive, or the training sees more pairs than can be counted.
     """
     steps = epoch_steps(training, pairs)
-    return DenseConfig(training.epochs * steps, training.batch_size, steps, order="epochs")
+    order = "random" if training.redrawn else "epochs"
+    return DenseConfig(training.epochs * steps, training.batch_size, steps, order=order)
 
 
 def start(model: Any, pairs: Pairs, keys: Key[Array, " runs"], links: Int[Array, " runs"]) -> Params:
@@ -116,19 +122,32 @@ def train(
       progress: report every epoch.
     """
     steps = epoch_steps(training, pairs)
+    if training.redrawn:
+        task, data = _sampler(training.target_rule), redrawable(pairs)
+    else:
+        task, data = {"image": pairs.image, "label": pairs.target}, None
     return train_network(
         make_loss(make_model(training)),
         params,
-        {"image": pairs.image, "label": pairs.target},
+        task,
+        data=data,
         keys=keys,
         config=dense_config(training, pairs),
-        optimizer=_optimizer(training, steps),
+        optimizer=make_optimizer(training, steps),
         workdir=workdir,
         progress=progress,
     )
 
 
-@functools.lru_cache(maxsize=16)  # the same functions again, so that no program is compiled twice
+@functools.cache  # the same functions again, so that no program is compiled twice
+def _sampler(rule: TargetRule) -> Any:
+    def sample_batch(key: Key[Array, ""], batch_size: int, data: Any) -> Batch:
+        return sample_pairs(key, batch_size, data, rule)
+
+    return sample_batch
+
+
+@functools.lru_cache(maxsize=16)
 def make_loss(model: Any) -> Any:
     """Returns the `dense_loss`: cross-entropy of the more certain readout, for batches of image and label."""
 
@@ -143,7 +162,8 @@ def make_loss(model: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _optimizer(training: Training, steps: int) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(training: Training, steps: int) -> optax.GradientTransformationExtraArgs:
+    """Returns Deep-R for the links and Adadelta for the sub-networks; `steps` make an epoch."""
     rate = optax.exponential_decay(training.learning_rate, steps, 0.9, staircase=True)
     link_rate = paper_rate(steps_per_epoch=steps)
     if training.rewired:

@@ -59,7 +59,7 @@ class SubNetworks(nn.Module):
         """Returns the states after the last step, `h_T`."""
         nets = (self.net_0, self.net_1)
         drive = [net.input(x[:, n]) for n, net in enumerate(nets)]
-        h = [jnp.zeros_like(d) for d in drive]
+        h = [jnp.zeros_like(d[:1]) for d in drive]  # one row: the first step needs no products of the others
         for _ in range(self.steps):
             received = self.links(h)
             if self.before_recurrence:

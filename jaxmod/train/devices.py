@@ -21,6 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import PyTree
 
 __all__ = [
+    "RUNS_AT_ONCE",
     "core_mesh",
     "each_share",
     "gather",
@@ -34,6 +35,9 @@ __all__ = [
     "put",
     "runs_mesh",
 ]
+
+RUNS_AT_ONCE = 16
+"""What an accelerator takes of runs that are only looked at (`map_runs`)."""
 
 
 def one_for_each_core() -> None:
@@ -113,6 +117,8 @@ def core_mesh(runs: int) -> Mesh:
 def map_runs(f: Callable[..., PyTree], runs: PyTree, *shared: PyTree) -> PyTree:
     """Returns `f(run, *shared)` of each run, with a leading runs axis; devices of this host share the runs.
 
+    A core of a CPU takes one run after the other, an accelerator takes `RUNS_AT_ONCE` together.
+
     Args:
       f: the same function again finds the program that was compiled.
       runs: a tree of arrays with a leading runs axis.
@@ -120,15 +126,18 @@ def map_runs(f: Callable[..., PyTree], runs: PyTree, *shared: PyTree) -> PyTree:
     """
     mesh = own_mesh(len(jax.tree.leaves(runs)[0]))
     placed = [place(tree, mesh, split=False) for tree in shared]
-    return local(_mapped(f, mesh, len(shared))(place(runs, mesh, split=True), *placed), mesh)
+    at_once = None if jax.default_backend() == "cpu" else RUNS_AT_ONCE
+    return local(_mapped(f, mesh, len(shared), at_once)(place(runs, mesh, split=True), *placed), mesh)
 
 
 @functools.lru_cache(maxsize=64)
-def _mapped(f: Callable[..., PyTree], mesh: Mesh | None, shared: int) -> Callable[..., PyTree]:
-    def one_by_one(runs: PyTree, *given: PyTree) -> PyTree:
-        return lax.map(lambda run: f(run, *given), runs)
+def _mapped(
+    f: Callable[..., PyTree], mesh: Mesh | None, shared: int, at_once: int | None
+) -> Callable[..., PyTree]:
+    def some_at_once(runs: PyTree, *given: PyTree) -> PyTree:
+        return lax.map(lambda run: f(run, *given), runs, batch_size=at_once)
 
-    return jax.jit(each_share(one_by_one, mesh, (True, *[False] * shared)))
+    return jax.jit(each_share(some_at_once, mesh, (True, *[False] * shared)))
 
 
 def each_share(f: Callable[..., Any], mesh: Mesh | None, split: tuple[bool, ...]) -> Callable[..., Any]:

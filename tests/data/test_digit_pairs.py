@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmod.data.digit_pairs import make_pairs, pair_target, scaled, subtask
+from jaxmod.data.digit_pairs import (
+    make_pairs,
+    pair_target,
+    redrawable,
+    sample_pairs,
+    scaled,
+    subtask,
+)
 from jaxmod.data.images import Images, load_images
 
 ALLOWED = [(a, b) for a in range(10) for b in range(10) if (b - a) % 10 not in (0, 1)]
@@ -93,6 +100,28 @@ def test_what_can_be_answered_without_messages():
 
     assert max(right(order) for order in itertools.permutations(range(4))) == 60
     assert (pair_target(BOTH) == BOTH[:, 0]).sum() == 40
+
+
+@pytest.mark.parametrize("rule", ["equation", "prose"])
+def test_pairs_are_put_together_anew(key, rule):
+    pairs = make_pairs(numbered(400, 40)).train
+    drawn = jax.jit(sample_pairs, static_argnums=(1, 3))(key, 40_000, redrawable(pairs), rule)
+    image, label = np.asarray(drawn["image"]), np.asarray(drawn["label"])
+    digit = image[:, :, 1, 2].astype(np.int32)
+    np.testing.assert_array_equal(label, pair_target(digit, rule))
+    # Each side has the images of its own side, all alike, whatever they were paired with.
+    for side in (0, 1):
+        known = number_of(pairs.image[:, side])
+        assert set(number_of(image[:, side])) == set(known)
+    counts = Counter(map(tuple, digit.tolist()))
+    assert set(counts) <= set(ALLOWED)
+    sizes = [np.bincount(pairs.digit[:, side], minlength=10) for side in (0, 1)]
+    first = sizes[0] / len(pairs.digit)
+    met = {d: sum(sizes[1][b] for a, b in ALLOWED if a == d) for d in range(10)}
+    expected = [40_000 * first[a] * sizes[1][b] / met[a] for a, b in ALLOWED]
+    assert stats.chisquare([counts[pair] for pair in ALLOWED], expected).pvalue > 1e-3
+    together = {tuple(pair) for pair in number_of(image)}
+    assert len(together) > 20 * len(pairs.digit)
 
 
 @pytest.mark.parametrize("k", [0, 1])

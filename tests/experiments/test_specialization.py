@@ -12,6 +12,8 @@ import jaxmod as jm
 from experiments import specialization
 from jaxmod import figures, reports
 from jaxmod.data.images import load_images
+from jaxmod.joined.checks import checks
+from jaxmod.joined.tables import tables
 from jaxmod.models import SubNetworks
 
 TINY = specialization.Config(
@@ -22,6 +24,7 @@ TINY = specialization.Config(
     bottleneck=3,
     epochs=1,
     bottleneck_epochs=1,
+    passes=1,
     batch_size=64,
     mask_repeats=1,
     readout_epochs=1,
@@ -151,101 +154,12 @@ def test_presets_are_valid_but_for_their_data(monkeypatch):
         specialization.validate(config)
 
 
-def test_the_graph_of_a_step_has_both_sub_networks_and_the_links():
-    weights = {
-        "net_0": {"recurrent": {"kernel": np.array([[1.0]])}},
-        "net_1": {"recurrent": {"kernel": np.array([[-2.0]])}},
-        "links": {"to_0": {"kernel": np.array([[3.0]])}, "to_1": {"kernel": np.array([[-4.0]])}},
-    }
-    # From unit 0 to unit 1 leads the link to sub-network 1.
-    np.testing.assert_array_equal(specialization.step_weights(weights), [[1, 4], [3, 2]])
-
-
-def measured(contrasts, density=(1e-4, 1e-3, 0.2, 1.0)):
-    """Returns results with these values of the specialization, the same by each measure."""
-    values = [[[[1 + c, 1 - c], [1 - c, 1 + c]]] for c in contrasts]
-    good = [reports.stat([0.95, 0.93])] * len(density)
-    return {
-        "links": [max(1, round(10_000 * p)) for p in density],
-        "density": list(density),
-        "modularity": [0.5 - p / 2 for p in density],
-        "measures": {name: specialization.describe(values) for name in specialization.MEASURES},
-        "accuracy": {"plain": good, "bottleneck": good, "links cut": [reports.stat([0.6])] * len(density)},
-        "decided": {"plain": [reports.stat([0.5, 0.7])] * len(density)},
-        "controls": None,
-    }
-
-
-def held(found):
-    return {row["check"]: row["holds"] for row in specialization.checks(found)}
-
-
-def test_what_is_said_of_the_measures():
-    found = held(measured([0.8, 0.6, 0.1, 0.0]))
-    rises, only = "bottleneck: specialization rises with Q", "bottleneck: rises only below p = 0.01"
-    assert found[rises] and found[only] and found["p = 0.20: little or no specialization"]
-    found = held(measured([0.8, 0.75, 0.3, 0.0]))
-    assert found[rises] and not found[only] and not found["p = 0.20: little or no specialization"]
-    found = held(measured([0.0, 0.1, 0.2, 0.3]))
-    assert not found[rises] and not found[only]
-    constant = held(measured([0.5] * 4))
-    assert not constant[rises] and not constant[only]
-    dense = held(measured([0.4, 0.2, 0.1], density=(0.1, 0.3, 1.0)))
-    assert only not in dense  # nothing was measured below 0.01
-
-
-def test_every_network_has_to_perform_the_task():
-    found, statement = measured([0.8, 0.6, 0.1, 0.0]), "every network performs the task"
-    assert held(found)[statement]
-    found["accuracy"]["plain"] = [reports.stat([0.99, 0.89])] * 4  # their mean is above 0.9
-    row = specialization.checks(found)[0]
-    assert not row["holds"] and row["ours"].startswith("4 of 8 networks reach 0.90; below: 0.890 (1 links)")
-
-
-def test_one_sub_network_may_not_give_all_answers():
-    found, statement = measured([0.8, 0.6, 0.1, 0.0]), "both sub-networks decide"
-    assert held(found)[statement]
-    found["decided"]["plain"] = [reports.stat([0.5, 0.99])] * 4
-    row = {row["check"]: row for row in specialization.checks(found)}[statement]
-    assert not row["holds"] and row["ours"].endswith("in 4 of 8 networks")
-
-
-def test_what_is_said_of_the_controls():
-    found = measured([0.8, 0.6, 0.1, 0.0])
-    found["accuracy"]["masked"] = [reports.stat([0.9])] * 4
-    side = {"own": [reports.stat([0.95])]}
-    controls = {
-        **{"links": [1], "density": [1e-4], "Deep-R": [reports.stat([0.9])]},
-        **{"no random walk": [reports.stat([0.89])], "fixed links": [reports.stat([0.7])]},
-        **{"untrained masks": reports.stat([0.5]), "untrained readouts": side, "readouts of all units": side},
-        "top_q": [{"q": q, "own": reports.stat([own])} for q, own in ((0.02, 1.0), (0.05, 0.96), (0.1, 0.9))],
-    }
-    assert all(row["holds"] for row in specialization._control_checks(controls, found))
-    controls["fixed links"] = [reports.stat([0.85])]
-    controls["top_q"][2]["own"] = reports.stat([0.96])
-    judged = {row["check"]: row["holds"] for row in specialization._control_checks(controls, found)}
-    assert not judged["links at fixed random places, p <= 0.01"]
-    assert not judged["the largest q whose masks lie in the own sub-network"]
-    dense = specialization._control_checks(controls | {"density": [0.5]}, found)
-    assert not any("fixed random places" in row["check"] for row in dense)
-
-
-def test_undefined_networks_are_left_out():
-    nothing = [[0.0, 0.0], [1.0, 1.0]]  # neither mask keeps a weight of the first sub-network
-    some = [[0.75, 0.25], [0.25, 0.75]]
-    found = specialization.describe([[some, nothing], [nothing, nothing], [some, [[None, 1.0], [0.0, 1.0]]]])
-    assert found["undefined"] == [1, 2, 1]
-    assert found["contrast"][0]["runs"] == found["contrast"][2]["runs"] == [0.5]
-    assert found["contrast"][1] is None
-    assert found["own"][1]["runs"] == [0.5, 0.5] and found["own"][2]["runs"] == [0.75]
-
-
 def test_a_study_with_undefined_networks_can_be_shown(results, tmp_path):
     found = results["specialization"]
     gone = found["measures"]["mask"] | {"contrast": [None, *found["measures"]["mask"]["contrast"][1:]]}
     changed = found | {"measures": found["measures"] | {"mask": gone}}
     shown = results | {"experiment": "specialization", "specialization": changed}
-    shown |= {"tables": specialization.tables(changed), "checks": specialization.checks(changed)}
+    shown |= {"tables": tables(changed), "checks": checks(changed)}
     reports.summary(shown)
     assert len(figures.draw_all(shown, tmp_path)) == 4
 

@@ -93,13 +93,35 @@ def test_new_readouts_are_trained_on_the_states_of_their_own_sub_network(network
         np.testing.assert_allclose(accuracy[1, n, k], np.mean(alone), atol=0.026)  # one example of 40
 
 
+def test_frozen_means_frozen(networks):
+    """New readouts and masks are trained on networks that stay as they are, to the last bit."""
+    before = jax.tree.map(np.array, networks)
+    measures.retrained_accuracy(
+        MODEL, networks, TRAIN, TEST, KEYS, repeats=2, steps=12, epoch=3, batch_size=16
+    )
+    config = jm.MaskConfig(2, 16, num_samples=1, learning_rate=0.1, beta=0.0, chunk_steps=2)
+    measures.find_masks(
+        MODEL, networks, TRAIN, KEYS, config, jm.edge_popup(0.25), measures.mask_optimizer(0.1)
+    )
+    jax.tree.map(np.testing.assert_array_equal, networks, before)
+
+
 def test_masks_keep_q_of_what_the_paper_masks(networks):
     config = jm.MaskConfig(2, 16, num_samples=1, learning_rate=0.1, beta=0.0, chunk_steps=2)
     masks = measures.find_masks(
         MODEL, networks, TRAIN, KEYS, config, jm.edge_popup(0.25), measures.mask_optimizer(0.1)
     )
     size = 2 * (6 * 6 + 6 + 6 * 10 + 10)
-    for mask in masks:
+    measured = measures.measure_masks(MODEL, networks, masks, TEST)
+    np.testing.assert_allclose(measured.density, 0.25, atol=0.01)
+    for k, mask in enumerate(masks):
+        kept = [[np.sum(m[i]) for m in jax.tree.leaves(mask["net_0"])] for i in range(3)]
+        np.testing.assert_allclose(
+            measured.share[:, 0, k], np.sum(kept, axis=1) / round(0.25 * size), rtol=1e-6
+        )
+        np.testing.assert_allclose(measured.share[:, :, k].sum(axis=1), 1, rtol=1e-6)
+        found = measures.masked_accuracy(MODEL, networks, mask, TEST.image, TEST.digit[:, k])
+        np.testing.assert_array_equal(measured.accuracy[:, k], found)
         paths = [path for path, _ in trees.paths_and_leaves(mask)]
         assert all("input" not in path and "links" not in path for path in paths) and len(paths) == 8
         assert sum(m[0].size for m in jax.tree.leaves(mask)) == size

@@ -92,6 +92,15 @@ def test_fixed_links_are_adam_with_a_rate_of_the_density(key):
     np.testing.assert_allclose(x["w"], y["w"], rtol=1e-5)
 
 
+def test_redrawn_pairs_have_the_answers_of_the_rule(begun):
+    told = PAIRS._replace(target=np.zeros_like(PAIRS.target))  # whatever the digits are
+    fixed = training.train(told, begun, KEYS, TRAINING).history["loss"]
+    how = dataclasses.replace(TRAINING, redrawn=True)
+    redrawn, again = (training.train(pairs, begun, KEYS, how).history["loss"] for pairs in (told, PAIRS))
+    np.testing.assert_array_equal(redrawn, again)
+    assert (fixed[:, -1] < redrawn[:, -1]).all()  # always 0 is soon learnt
+
+
 def test_an_epoch_is_as_many_steps_as_the_data_take():
     assert training.epoch_steps(TRAINING, PAIRS) == 4
     assert training.epoch_steps(dataclasses.replace(TRAINING, passes=3, batch_size=50), PAIRS) == 4

@@ -144,6 +144,8 @@ def test_mapped_runs_are_those_of_a_loop(runs):
     devices._mapped.cache_clear()
     with jax.default_device(jax.devices()[0]):
         np.testing.assert_array_equal(devices.map_runs(_scaled, {"x": x}, shared), found)
+    # As on an accelerator, a number at once that does not divide the runs.
+    np.testing.assert_array_equal(devices._mapped(_scaled, None, 1, 3)({"x": x}, shared), found)
 
 
 def _scaled(run, shared):
