@@ -17,6 +17,7 @@ that directory has train-easy, train-medium and train-hard. The README's table h
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
@@ -133,7 +134,8 @@ def validate(config: Config) -> None:
     )
     make_model(config)
     configs.make_estimator(config)
-    if config.entropy and not (len(config.entropy) == 2 and 0 < config.entropy[0] < config.entropy[1]):
+    ordered = len(config.entropy) == 2 and 0 < config.entropy[0] < config.entropy[1] < math.inf
+    if config.entropy and not ordered:
         raise ValueError(
             f"entropy={config.entropy}: expected nothing, or two numbers above 0, the second one larger."
         )
@@ -142,6 +144,12 @@ def validate(config: Config) -> None:
     for task in config.task:
         configs.check_choice("task", task, SETTINGS)
         own = of_task(config, task)
+        configs.check_positive(own, "mask_batch_size", "num_samples")
+        if own.mask_batch_size % own.num_samples:
+            raise ValueError(
+                f"num_samples={own.num_samples} does not divide mask_batch_size={own.mask_batch_size}; each "
+                "sample needs an equal part of the batch."
+            )
         if own.warmup < 0:
             raise ValueError(f"warmup={own.warmup}: expected 0 or more.")
         configs.network_config(own)

@@ -265,13 +265,14 @@ def describe_masks(masks: Mapping[str, Any]) -> dict[str, Any]:
     sharing = {}
     for split in SPLITS:
         others = functools.reduce(jm.union, (masks[other] for other in SPLITS if other != split))
-        chance = chance_overlap(masks[split], others, runs_axis=0)["total"]
+        shares = measures.shares(masks[split], others)
         inside = chance_overlap(masks[split], others, control, runs_axis=0)["total"]
         sharing[split] = {
-            "shared": _stats(measures.shares(masks[split], others), "shared"),
-            "by chance": _stats(measures.shares(masks[split], others), "expected"),
+            "shared": _stats(shares, "shared"),
+            "by chance": _stats(shares, "expected"),
+            "z": stat(chance_overlap(masks[split], others, runs_axis=0)["total"].z),
+            "shared in control": stat(inside.overlap),
             "by chance in control": stat(inside.expected),
-            "z": stat(chance.z),
             "z in control": stat(inside.z),
         }
     remains = {split: measures.shares(control, masks[split]) for split in SPLITS}
@@ -375,15 +376,15 @@ def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
         },
         {
             "title": "Sharing of the split masks with the union of the others (%)",
-            "header": ["mask", "shared", "by chance", "z", "by chance in the control", "z in the control"],
+            "header": ["mask", "shared", "by chance", "z", "shared in the control", "by chance", "z"],
             "rows": [
                 [split, _percent(of["shared"]["total"]), _percent(of["by chance"]["total"]), of["z"],
-                 _percent(of["by chance in control"]), of["z in control"]]
+                 _percent(of["shared in control"]), _percent(of["by chance in control"]), of["z in control"]]
                 for split, of in found["sharing"].items()
             ],
             "digits": 1,
-            "note": "By chance: random masks of the same sizes in each matrix, drawn from all weights or "
-            "from those of the control mask.",
+            "note": "By chance: random masks of the same sizes in each matrix. In the control: of all these "
+            "masks only the weights that the control mask keeps too.",
         },
         {
             "title": "Weights kept in each layer (%)",

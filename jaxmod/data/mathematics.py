@@ -113,16 +113,23 @@ def load_mathematics(
 
 
 def check_mathematics(module: str, count: int, held_out: int, **options: Any) -> None:
-    """Raises as `load_mathematics` would, whose options it takes, but makes no questions."""
+    """Raises as `load_mathematics` would, whose options it takes, but makes no questions.
+
+    One of each difficulty, if a range of difficulty is given: it may be one that the module has not.
+    """
     check_choice("module", module, MODULES)
     if not 0 < held_out < count:
         raise ValueError(
             f"held_out={held_out} of {count} questions: expected 1 or more, and some left to train on."
         )
     folder = sources.data_folder(options.get("data_dir"))
-    published = None if options.get("entropy") else _published(folder, module, count)
+    entropy = options.get("entropy")
+    published = None if entropy else _published(folder, module, count)
     if published is not None or mathematics_generator.versions() is None:
         load_mathematics(module, count, held_out, **options)
+    elif entropy:
+        for level in LEVELS:
+            mathematics_generator.generate_part(module, level, 0, 1, options.get("seed", 0), entropy)
 
 
 def text_of(

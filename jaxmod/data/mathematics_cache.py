@@ -80,8 +80,6 @@ def generated(
         for start in range(0, count, PART)
     ]
     paths = {job: Path(f"{stems[job.level]}.parts") / f"{job.part:05}.npz" for job in jobs}
-    for folder_of_parts in {path.parent for path in paths.values()}:
-        folder_of_parts.mkdir(parents=True, exist_ok=True)
     parts = {job: _read(path, job.size) for job, path in paths.items()}
     bar = Progress(f"questions of {module}", count * len(missing)) if progress else None
     made = sum(job.size for job, pairs in parts.items() if pairs is not None)
@@ -130,6 +128,8 @@ def _leave_interrupts() -> None:
 
 
 def _write(path: Path, pairs: Pairs) -> None:
+    # For each file: another process that makes the same may have been done, and removed its parts.
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = np.frombuffer(join_lines(pairs).encode(), np.uint8)
     made_by = np.array(json.dumps(mathematics_generator.versions()))
     files.write_atomically(path, lambda file: np.savez_compressed(file, text=text, versions=made_by))

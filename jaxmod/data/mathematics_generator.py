@@ -40,6 +40,7 @@ LONGEST_QUESTION, LONGEST_ANSWER = 160, 30
 PART = 1000
 """Questions that one seed gives: what processes share, and what is lost when they are stopped."""
 
+_MOST_REFUSED = 200  # too long questions in turn; of those of the paper at most 60% are too long
 _RECIPE = "1"  # to be raised when the same seed gives other text than before
 _EXTRA = "pip install 'jaxmod[mathematics]'"
 
@@ -77,7 +78,7 @@ def generate_part(
 
     Raises:
       ValueError: an unknown module or level; the package is not installed (the command that brings it is
-        named).
+        named); the module has no questions of this entropy, or all of them are too long.
     """
     check_choice("module", module, MODULES)
     check_choice("level", level, LEVELS)
@@ -85,12 +86,28 @@ def generate_part(
     places = [seed, list(MODULES).index(module), LEVELS.index(level), part]
     with _seeded(np.random.SeedSequence(places).generate_state(2)):
         pairs: list[tuple[str, str]] = []
+        refused = 0
         while len(pairs) < count:
-            problem = sample()
+            try:
+                problem = sample()
+            except (ValueError, OverflowError) as error:
+                raise _out_of_range(module, level, entropy, str(error)) from error
             pair = str(problem.question), str(problem.answer)
             if len(pair[0]) <= LONGEST_QUESTION and len(pair[1]) <= LONGEST_ANSWER:
                 pairs.append(pair)
+                refused = 0
+            elif (refused := refused + 1) == _MOST_REFUSED:
+                raise _out_of_range(
+                    module, level, entropy, f"longer than {LONGEST_QUESTION} or {LONGEST_ANSWER} characters"
+                )
     return pairs
+
+
+def _out_of_range(module: str, level: str, entropy: tuple[float, float] | None, reason: str) -> ValueError:
+    span = "its own entropy" if entropy is None else f"entropy={entropy[0]:g},{entropy[1]:g}"
+    return ValueError(
+        f"{module} has no {level} questions of {span} ({reason}); choose a lower range, as 3,10."
+    )
 
 
 @functools.cache

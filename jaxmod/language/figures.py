@@ -54,7 +54,7 @@ def _direct(found: Mapping[str, Any], model: str) -> Plan:
     )
 
     def draw(figure: Figure) -> None:
-        splits = [split for split in found["splits"] if f"direct {split}" in found["accuracy"]]
+        splits = found["splits"]
         series = {
             "trained on the split": [found["accuracy"][f"direct {split}"][split] for split in splits],
             "mask of the split": [found["accuracy"][split][split] for split in splits],

@@ -72,26 +72,14 @@ class Share(NamedTuple):
     """The same for random masks of the same sizes in each matrix, on average."""
 
 
-def shares(target: BinaryMask, reference: BinaryMask, within: BinaryMask | None = None) -> dict[str, Share]:
+def shares(target: BinaryMask, reference: BinaryMask) -> dict[str, Share]:
     """Returns `{label: Share, ..., "total": Share}`; the masks have a runs axis.
 
     With the other masks' union as the reference this is the sharing of Csordas et al. 2021; with the control
     mask as the target it is what remains of it, and 1 less it what is exclusive to the control.
-
-    Args:
-      target: the mask whose shared part is asked for.
-      reference: the other one.
-      within: the weights that random masks may choose from, e.g. the control mask; what the masks keep
-        outside of it is then left out. Default: all.
     """
-    if within is not None:
-        target, reference = masks.intersection(target, within), masks.intersection(reference, within)
     both, t, r = (_counts(m) for m in (masks.intersection(target, reference), target, reference))
-    if within is not None:
-        sizes = _counts(within)
-    else:
-        sizes = {path: np.full(m.shape[0], m[0].size) for path, m in trees.paths_and_leaves(target)}
-    expected = {path: t[path] * (r[path] / np.maximum(sizes[path], 1)) for path in t}
+    expected = {path: t[path] * (r[path] / m[0].size) for path, m in trees.paths_and_leaves(target)}
     found, chance, whole = (_by_layer(target, of) for of in (both, expected, t))
     return {
         label: Share(found[label] / np.maximum(n, 1), chance[label] / np.maximum(n, 1))

@@ -174,6 +174,14 @@ def test_unknown_names_are_refused():
         generate_part("sort", "easier", 0)
 
 
+def test_a_range_without_questions_is_named(monkeypatch):
+    monkeypatch.setattr(mathematics_generator, "_MOST_REFUSED", 5)
+    with pytest.raises(ValueError, match=r"sort has no easy .* entropy=30,60 \(longer than 160 or 30 char"):
+        generate_part("sort", "easy", 0, 1, entropy=(30, 60))
+    with pytest.raises(ValueError, match="linear_1d has no hard .* entropy=60,90 .*choose a lower range"):
+        generate_part("linear_1d", "hard", 0, 1, entropy=(60, 90))
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(mathematics_generator, "versions", lambda: None)
     mathematics_generator._package.cache_clear()

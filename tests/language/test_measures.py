@@ -53,23 +53,20 @@ def test_a_leaf_of_another_model_is_named():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_shares_are_counted(name):
-    target, reference, within = random_masks(name, 3)
-    leaves = [dict(trees.paths_and_leaves(m)) for m in (target, reference, within)]
-    for inside in (None, within):
-        found = measures.shares(target, reference, inside)
-        groups = measures.layers(target) | {"total": list(leaves[0])}
-        assert list(found) == list(groups)
-        for label, paths in groups.items():
-            for run in range(2):
-                shared = whole = expected = 0.0
-                for path in paths:
-                    t, r, c = (of[path][run] for of in leaves)
-                    c = np.ones_like(t) if inside is None else c
-                    t, r = t & c, r & c
-                    shared, whole = shared + (t & r).sum(), whole + t.sum()
-                    expected += t.sum() * r.sum() / max(c.sum(), 1)
-                np.testing.assert_allclose(found[label].shared[run], shared / max(whole, 1))
-                np.testing.assert_allclose(found[label].expected[run], expected / max(whole, 1))
+    target, reference = random_masks(name, 2)
+    leaves = [dict(trees.paths_and_leaves(m)) for m in (target, reference)]
+    found = measures.shares(target, reference)
+    groups = measures.layers(target) | {"total": list(leaves[0])}
+    assert list(found) == list(groups)
+    for label, paths in groups.items():
+        for run in range(2):
+            shared = whole = expected = 0.0
+            for path in paths:
+                t, r = (of[path][run] for of in leaves)
+                shared, whole = shared + (t & r).sum(), whole + t.sum()
+                expected += t.sum() * r.sum() / t.size
+            np.testing.assert_allclose(found[label].shared[run], shared / max(whole, 1))
+            np.testing.assert_allclose(found[label].expected[run], expected / max(whole, 1))
     kept = measures.weights_by_layer(target)
     assert kept["total"].tolist() == [sum(x[run].sum() for x in leaves[0].values()) for run in range(2)]
 
