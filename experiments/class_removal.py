@@ -82,11 +82,10 @@ PRESETS = {
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
-    study.check(config)
+    configs.check_positive(config, "mask_batch_size", "temperature")
+    study.check(config, config.mask_batch_size)
     configs.check_choice("noise", config.noise, get_args(Generator))
-    configs.check_positive(config, "temperature")
     configs.make_estimator(config)
-    mask_config(config)
 
 
 def mask_config(config: Config) -> jm.MaskConfig:

@@ -46,8 +46,13 @@ class StudyConfig:
     chunk_steps: int = 1000
 
 
-def check(config: StudyConfig) -> None:
-    """Raises ValueError unless a config's networks and masks can be trained, and its data are there."""
+def check(config: StudyConfig, mask_batch_size: int | None = None) -> None:
+    """Raises ValueError unless a config's networks and masks can be trained, and its data are there.
+
+    Args:
+      config: of a study.
+      mask_batch_size: as for `mask_config`.
+    """
     configs.check_choice("dataset", config.dataset, IMAGES)
     configs.check_choice("architecture", config.architecture, ARCHITECTURES)
     configs.check_choice("convolution", config.convolution, ("auto", *get_args(Method)))
@@ -55,7 +60,7 @@ def check(config: StudyConfig) -> None:
         configs.check_choice("mapped", axis, Axes._fields)
     configs.check_positive(config, "channels", "blocks", "seeds", "network_learning_rate", "clip_norm")
     network_config(config)
-    mask_config(config)
+    mask_config(config, mask_batch_size)
     if config.architecture == "resnet" and config.network_learning_rate < 0.01:
         raise ValueError(
             f"network_learning_rate={config.network_learning_rate}: a ResNet is trained by SGD, in the paper "
@@ -82,14 +87,8 @@ def mask_config(config: StudyConfig, batch_size: int | None = None, times: int =
       batch_size: of the masks, if it is not that of the networks; `beta / batch_size` is alpha.
       times: as many steps.
     """
-    found = configs.mask_config(config)
-    return dataclasses.replace(
-        found,
-        steps=times * found.steps,
-        batch_size=batch_size or found.batch_size,
-        eval_examples=_EVALUATED,
-        axes=_axes(config),
-    )
+    found = configs.mask_config(dataclasses.replace(config, batch_size=batch_size or config.batch_size))
+    return dataclasses.replace(found, steps=times * found.steps, eval_examples=_EVALUATED, axes=_axes(config))
 
 
 def _axes(config: StudyConfig) -> Axes:
