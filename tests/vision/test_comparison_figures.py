@@ -17,7 +17,7 @@ def test_groups_have_a_bar_of_each_series_and_a_dot_for_each_run():
     np.testing.assert_allclose(centres, [-0.2, 0.8, 0.2, 1.2])
     dots = [line for line in ax.lines if line.get_marker() == "."]
     assert [list(line.get_ydata()) for line in dots] == [[10, 20], [1, 3]]
-    np.testing.assert_allclose([line.get_xdata()[0] for line in dots], [-0.2, 1.2])
+    np.testing.assert_allclose([np.asarray(line.get_xdata())[0] for line in dots], [-0.2, 1.2])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
 
 
