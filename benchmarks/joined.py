@@ -75,7 +75,7 @@ def measure(
         return sum(alone() for _ in range(runs))
 
     seconds = harness.take_turns({"sequence": in_sequence, **together}, rounds)
-    steps = runs * length
+    trained = runs * length
     for mode, of in together.items():
         yield {
             "benchmark": "joined",
@@ -84,8 +84,8 @@ def measure(
             "mode": mode,
             "steps": length,
             "rounds": rounds,
-            "ms_alone": round(1e3 * statistics.median(seconds["sequence"]) / steps, 3),
-            "ms_together": round(1e3 * statistics.median(seconds[mode]) / steps, 3),
+            "ms_alone": round(1e3 * statistics.median(seconds["sequence"]) / trained, 3),
+            "ms_together": round(1e3 * statistics.median(seconds[mode]) / trained, 3),
             "ratio": round(harness.ratio(seconds[mode], seconds["sequence"]), 3),
             "target": TARGET if mode == own_mode else None,
             "compile_s": round(of.compile_seconds, 2),

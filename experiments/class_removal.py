@@ -18,7 +18,7 @@ The README's table has times and numbers.
 
 import base64
 import dataclasses
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,6 @@ from jaxmod.analysis.confusion import class_confusion, largest_other_drop, relat
 from jaxmod.analysis.sharing import remaining
 from jaxmod.class_masks import ClassMasks, find_class_masks
 from jaxmod.data.images import CLASSES
-from jaxmod.noise import Generator
 from jaxmod.reports import array_stat, stat
 from jaxmod.summary import check
 from jaxmod.vision import networks, study
@@ -55,11 +54,6 @@ class Config(StudyConfig):
     """The paper's values for the simple CNN are the defaults."""
 
     mask_batch_size: int = 128  # alpha = beta / mask_batch_size
-    estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
-    top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
-    temperature: float = 1.0  # of gumbel_sigmoid
-    noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
-    rao_blackwell: bool = False  # the mean slope given the sample in place of its own
 
 
 PRESETS = {
@@ -82,11 +76,8 @@ PRESETS = {
 
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
-    study.check(config)
-    configs.check_choice("noise", config.noise, get_args(Generator))
-    configs.check_positive(config, "temperature")
-    configs.make_estimator(config)
-    mask_config(config)
+    configs.check_positive(config, "mask_batch_size")
+    study.check(config, config.mask_batch_size)
 
 
 def mask_config(config: Config) -> jm.MaskConfig:

@@ -15,14 +15,14 @@ of the comparison: give another one (`--workdir`) for runs that were made anew u
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import jaxmod as jm
-from jaxmod import cli, records
+from jaxmod import cli, configs, records
 from jaxmod.analysis.class_agreement import Agreement, class_agreement, off_diagonal
 from jaxmod.reports import format_value, stat
 from jaxmod.summary import check
@@ -49,8 +49,9 @@ PRESETS = {"runs": Config()}
 
 def validate(config: Config) -> None:
     """Raises ValueError unless there are runs that can be compared."""
-    if config.permutations < 1:
-        raise ValueError(f"permutations={config.permutations}: expected 1 or more.")
+    configs.check_positive(config, "permutations")
+    if config.permutations < 2:
+        raise ValueError("permutations=1: expected 2 or more, as chance has a spread.")
     read_runs(config.workdirs)
 
 
@@ -58,11 +59,14 @@ def read_runs(workdirs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Returns `{name: results}` of finished runs; names say in what they differ.
 
     Raises:
-      ValueError: fewer than two runs, one that is missing or not finished, of another experiment or data.
+      ValueError: fewer than two runs, one that is given twice, missing or not finished, of another experiment
+        or data; masks that were trained again with nothing in common changed.
     """
-    if len(set(workdirs)) < 2:
-        raise ValueError(f"workdirs={format_value(workdirs)}: expected two or more, separated by commas.")
-    found, configs = [], []
+    if len({Path(folder).resolve() for folder in workdirs}) < max(2, len(workdirs)):
+        raise ValueError(
+            f"workdirs={format_value(workdirs)}: expected two or more different ones, separated by commas."
+        )
+    found, settings = [], []
     for folder in workdirs:
         results = _read(folder, "results.json")
         if results.get("experiment") not in TELLING:
@@ -71,12 +75,20 @@ def read_runs(workdirs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
                 "compared."
             )
         found.append(results)
-        configs.append(_read(folder, "config.json"))
+        settings.append(_read(folder, "config.json"))
     for key in ("experiment", "dataset"):
-        values = [config[key] for config in configs]
+        values = [record[key] for record in settings]
         if len(set(values)) > 1:
             raise ValueError(f"the runs have different values of {key}: {', '.join(values)}.")
-    return dict(zip(names(workdirs, configs), found, strict=True))
+    if "stability" in found[0] and not common_changes(found):
+        raise ValueError("the runs have no change in common: their `changes` are all different.")
+    return dict(zip(names(workdirs, settings), found, strict=True))
+
+
+def common_changes(runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns what was changed between trainings of masks in all runs of mask_stability."""
+    first, *others = (results["stability"] for results in runs)
+    return [change for change in first if all(change in of for of in others)]
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:
@@ -86,17 +98,17 @@ def _read(folder: str, name: str) -> dict[str, Any]:
     return found
 
 
-def names(workdirs: tuple[str, ...], configs: list[dict[str, Any]]) -> list[str]:
+def names(workdirs: tuple[str, ...], settings: list[dict[str, Any]]) -> list[str]:
     """Returns what runs are called: by the telling fields in which they differ, or by their folders."""
     differ = [
         field
-        for field in TELLING[configs[0]["experiment"]]
-        if len({str(config[field]) for config in configs}) > 1
+        for field in TELLING[settings[0]["experiment"]]
+        if len({str(record[field]) for record in settings}) > 1
     ]
     if differ == ["architecture"]:
-        found = [config["architecture"] for config in configs]
+        found = [record["architecture"] for record in settings]
     else:
-        found = [", ".join(f"{field}={config[field]}" for field in differ) for config in configs]
+        found = [", ".join(f"{field}={record[field]}" for field in differ) for record in settings]
     for unique in (found, [Path(folder).name for folder in workdirs]):
         if len(set(unique)) == len(workdirs):
             return unique
@@ -267,9 +279,7 @@ def removal_checks(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
 def compare_stability(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """Returns how well masks are found again, by network and by what was changed."""
     del config
-    shared = [set(results["stability"]) for results in runs.values()]
-    first = next(iter(runs.values()))["stability"]
-    changes = [change for change in first if all(change in of for of in shared)]
+    changes = common_changes(runs.values())
     of = {name: {c: results["stability"][c] for c in changes} for name, results in runs.items()}
     compared = {"what": "stability", "networks": of}
     rows = [

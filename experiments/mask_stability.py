@@ -29,7 +29,6 @@ from jaxmod import cli, configs, trees
 from jaxmod.analysis.chance import chance_overlap
 from jaxmod.analysis.sharing import sharing, weights_kept
 from jaxmod.data.images import CLASSES
-from jaxmod.noise import Generator
 from jaxmod.reports import stat
 from jaxmod.summary import check
 from jaxmod.types import BinaryMask
@@ -73,6 +72,11 @@ def validate(config: Config) -> None:
     if config.pairs > CLASSES * (CLASSES - 1):
         raise ValueError(f"pairs={config.pairs}: ten classes have {CLASSES * (CLASSES - 1)} ordered pairs.")
     study.check(config)
+    if "noise" in config.changes and not configs.make_estimator(config).stochastic:
+        raise ValueError(
+            f"changes={','.join(config.changes)}: masks of estimator={config.estimator} have no noise; give "
+            "the other changes, or another estimator."
+        )
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
@@ -138,7 +142,8 @@ def find_masks(
     rows = {f"{a} and {b}": np.flatnonzero((label == a) | (label == b)) for a, b in pairs}
     if change == "order":
         rows = {name: np.random.default_rng([config.seed, 2]).permutation(x) for name, x in rows.items()}
-    noise: Generator = "jax" if change == "noise" else "mix32"
+    if change == "noise":
+        config = dataclasses.replace(config, noise="jax" if config.noise == "mix32" else "mix32")
     found = jm.find_modules(
         functions.mask_loss,
         variables,
@@ -146,7 +151,7 @@ def find_masks(
         keys=keys,
         config=study.mask_config(config, times=2 if change == "twice the steps" else 1),
         where=MASKED,
-        estimator=jm.gumbel_sigmoid(noise=noise),
+        estimator=configs.make_estimator(config),
         data=data.train,
         evaluate=functions.right,
         params_axis=0,
@@ -229,4 +234,4 @@ def checks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    cli.main("mask_stability", PRESETS, run, validate)
+    cli.main("mask_stability", PRESETS, run, validate, estimator=configs.make_estimator)

@@ -20,7 +20,7 @@ each other.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ from jaxmod.analysis.chance import chance_overlap
 from jaxmod.analysis.sharing import sharing
 from jaxmod.data.images import CLASSES, load_images
 from jaxmod.models import FNN, layer_labels
+from jaxmod.noise import Generator
 from jaxmod.reports import stat
 from jaxmod.summary import check
 from jaxmod.train import devices
@@ -43,6 +44,8 @@ from jaxmod.transfer import Learned, learn_in_turn
 from jaxmod.vision.networks import ImageData, image_data
 
 DATASETS = ("mnist", "fashion_mnist", "digits")
+ESTIMATORS = ("gumbel_sigmoid", "hard_concrete")
+"""Those whose logits may start where we want: the scores of edge_popup are ranked."""
 FIRST = r"layer_1/.*"
 
 
@@ -63,6 +66,10 @@ class Config:
     used_logit: float = 2.0  # where masks start on used weights
     new_logit: float = 2.0  # and on all others
     reset_first_layer: bool = False
+    estimator: str = "gumbel_sigmoid"  # or hard_concrete: jaxmod.configs.make_estimator
+    temperature: float = 1.0  # of gumbel_sigmoid
+    noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
+    rao_blackwell: bool = False  # the mean slope given the sample in place of its own
     baseline: bool = True  # the first network with other first layers
     baseline_learning_rate: float = 1e-3
     clip_norm: float = 1.0
@@ -85,8 +92,11 @@ PRESETS = {
 def validate(config: Config) -> None:
     """Raises ValueError for values that cannot work, or data that are not there, before any work."""
     configs.check_choice("dataset", config.dataset, DATASETS)
+    configs.check_choice("estimator", config.estimator, ESTIMATORS)
+    configs.check_choice("noise", config.noise, get_args(Generator))
     positive = ("hidden", "tasks", "seeds", "learning_rate", "baseline_learning_rate", "clip_norm")
-    configs.check_positive(config, *positive)
+    configs.check_positive(config, *positive, "temperature")
+    configs.make_estimator(config)
     if config.tasks < 2:
         raise ValueError(f"tasks={config.tasks}: expected 2 or more, for a second one to reuse the first.")
     if len(config.hidden) < 2:
@@ -189,6 +199,7 @@ def learn(study: Study) -> dict[str, Any]:
         config=task_config(config),
         used_logit=config.used_logit,
         new_logit=config.new_logit,
+        estimator=configs.make_estimator(config),
         reset=FIRST if config.reset_first_layer else None,
         evaluate=right,
         stage=study.stage,
@@ -436,4 +447,4 @@ def checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    cli.main("transfer", PRESETS, run, validate)
+    cli.main("transfer", PRESETS, run, validate, estimator=configs.make_estimator)

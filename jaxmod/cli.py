@@ -155,10 +155,10 @@ def parse(name: str, presets: Mapping[str, Any], argv: Sequence[str]) -> Command
 
 def _quoted(argument: str, hints: Mapping[str, Any]) -> str:
     """Returns an override whose words have quotes: the flags read it as Python, and paths are no Python."""
-    given = re.fullmatch(r"(--?config\.(\w+)=)([^(\[].*)", argument, re.DOTALL)
+    given = re.fullmatch(r"(--?config\.(\w+)=)([^(\['\"].*)", argument, re.DOTALL)
     if given is None or typing.get_args(hints[given[2]])[:1] != (str,):
         return argument
-    return given[1] + repr(tuple(given[3].split(",")))
+    return given[1] + repr(tuple(word.strip() for word in given[3].split(",")))
 
 
 def _typed(field: str, value: Any, hint: Any) -> Any:

@@ -105,8 +105,8 @@ def make_estimator(config: Any) -> Estimator:
     check_choice("estimator", config.estimator, _SETTINGS)
     for other, settings in _SETTINGS.items():
         for field in set(settings) - set(_SETTINGS[config.estimator]):
-            default = type(config).__dataclass_fields__[field].default
-            if getattr(config, field) != default:
+            default = getattr(type(config), field, None)  # not every config has it
+            if getattr(config, field, None) != default:
                 raise ValueError(
                     f"{field}={getattr(config, field)} does not go with estimator={config.estimator}; leave "
                     f"it at {default}, or choose estimator={other}."

@@ -242,7 +242,8 @@ def _rewire(
     def births() -> Array:
         return topk.largest(jnp.where(alive, -1.0, random.uniform(places, w.shape)), missing)
 
-    # In most steps none is missing, and a search for none takes as long as one for many.
+    # In most steps none is missing, and a search for none takes as long as one for many. (Runs that are
+    # vmapped search in every step.)
     born = lax.cond(missing > 0, births, lambda: jnp.zeros(w.shape, bool))
     # The step after which next to nothing is left. 1e-10 itself cannot be reached from far: phi - phi is 0,
     # and what is closer to phi is coarser than that.

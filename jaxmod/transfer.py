@@ -55,6 +55,7 @@ def learn_in_turn(
     config: MaskConfig,
     used_logit: float = 2.0,
     new_logit: float = 2.0,
+    estimator: Estimator | None = None,
     reset: str | None = None,
     evaluate: Callable[[Params, Batch], dict[str, Array]] | None = None,
     stage: Callable[[str], Stage | None] = lambda name: None,
@@ -74,6 +75,8 @@ def learn_in_turn(
       config: of each task; `beta / batch_size` is alpha.
       used_logit: where the logits of used weights start.
       new_logit: those of all others. Below `used_logit`, masks prefer what is there (figure 15).
+      estimator: of the masks, by default `gumbel_sigmoid()`; one whose logits stand for each weight alone, as
+        not those of `edge_popup`, which are ranked.
       reset: a regex on paths of leaves that every task starts anew, as in the authors' later code. Earlier
         tasks then need those leaves as they were.
       evaluate: `(params, batch) -> {name: per-example values}`, run at chunk ends under the mask.
@@ -87,7 +90,7 @@ def learn_in_turn(
     randomness.check_keys(keys)
     if config.bfloat16:
         raise ValueError("bfloat16 is for frozen weights; here they are trained. Leave it at False.")
-    estimator = gumbel_sigmoid()
+    estimator = estimator or gumbel_sigmoid()
     params, used = None, None
     for number, (name, task) in enumerate(tasks):
         task_keys = jax.vmap(lambda key, n=number: jax.random.fold_in(jax.random.fold_in(key, _TASKS), n))(
@@ -148,6 +151,7 @@ def _learn(
     def record() -> dict[str, Any]:
         return {
             "config": dataclasses.asdict(config),
+            "estimator": estimator.name,
             "key_impl": str(jax.random.key_impl(keys)),
             "keys": fingerprint(jax.random.key_data(keys)),
             "start": fingerprint((params, logits, used)),

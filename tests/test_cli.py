@@ -35,7 +35,9 @@ PRESETS = {"quick": Config(seeds=1, hidden=(400,)), "paper": Config()}
     [
         ("/tmp/a,runs/b-1", ("/tmp/a", "runs/b-1")),
         ("order and noise,twice the steps", ("order and noise", "twice the steps")),
+        ("a, b", ("a", "b")),
         ("('a', 'b')", ("a", "b")),
+        ("'a','b'", ("a", "b")),
         ("1st", ("1st",)),
         ("", ()),
     ],

@@ -80,6 +80,14 @@ def test_masks_prefer_used_weights_where_others_start_lower(learned):
     assert all(m.all() for m in jax.tree.leaves(high["a"].mask))
 
 
+def test_masks_are_those_of_the_estimator():
+    everything = jm.gumbel_sigmoid()._replace(
+        threshold=lambda logits: jax.tree.map(lambda x: jnp.ones(x.shape, bool), logits)
+    )
+    found = learn({"a": TASKS["a"]}, estimator=everything)
+    assert all(m.all() for m in jax.tree.leaves(found["a"].mask))
+
+
 def test_a_full_layer_is_warned_about_and_a_full_bias_is_not():
     few = jm.MaskConfig(1, batch_size=16, num_samples=1, learning_rate=0.01, beta=0.0, chunk_steps=1)
     with warnings.catch_warnings(record=True) as caught:

@@ -37,7 +37,7 @@ def class_agreement(
     Args:
       first: of each class that was left out the difference of the confusion matrices, `[true, seen]`.
       second: those of another network.
-      permutations: of the names of the classes, the same one for those left out, true and seen.
+      permutations: of the names of the classes, the same one for those left out, true and seen; 2 or more.
       seed: of the permutations.
       rows_only: only the row of the class that was left out: what it is taken for.
 
@@ -54,10 +54,10 @@ def class_agreement(
     entries = left_out_rows if rows_only else off_diagonal
     x, random = entries(first), np.random.default_rng(seed)
     found = _correlation(x, entries(second))
-    orders = [random.permutation(classes) for _ in range(permutations)]
-    chance = np.array([_correlation(x, entries(second[np.ix_(o, o, o)])) for o in orders])
     if np.isnan(found):
         return Agreement(*[float("nan")] * 4)
+    orders = [random.permutation(classes) for _ in range(permutations)]
+    chance = np.array([_correlation(x, entries(second[np.ix_(o, o, o)])) for o in orders])
     p = (1 + np.sum(chance >= found - 1e-9)) / (1 + permutations)
     return Agreement(found, float(chance.mean()), float(chance.std(ddof=1)), float(p))
 

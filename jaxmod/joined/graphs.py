@@ -1,6 +1,5 @@
 """Joined sub-networks as graphs: how many links they really have, and how well they fall apart."""
 
-import contextlib
 from collections.abc import Sequence
 
 import jax
@@ -50,19 +49,10 @@ def n_cuts(params: Params, seeds: Sequence[Seed]) -> dict[str, np.ndarray]:
     graphs = step_weights(jax.device_get({name: params[name] for name in ("net_0", "net_1", "links")}))
     groups = np.repeat([0, 1], graphs.shape[-1] // 2).astype(np.int32)
     own, found, agree = [], [], []
-    with _on_a_cpu():
-        for weights, seed in zip(graphs, seeds, strict=True):
-            clusters = cluster([weights], 2, seed=seed)
-            same = float(np.mean(np.concatenate(clusters.labels) == np.tile(groups, 2)))
-            own.append(n_cut([weights], [groups, groups]))
-            found.append(clusters.n_cut)
-            agree.append(max(same, 1 - same))
+    for weights, seed in zip(graphs, seeds, strict=True):
+        clusters = cluster([weights], 2, seed=seed)
+        same = float(np.mean(np.concatenate(clusters.labels) == np.tile(groups, 2)))
+        own.append(n_cut([weights], [groups, groups]))
+        found.append(clusters.n_cut)
+        agree.append(max(same, 1 - same))
     return {name: np.array(x) for name, x in (("own", own), ("found", found), ("agree", agree))}
-
-
-def _on_a_cpu() -> contextlib.AbstractContextManager:
-    """Returns the context in which one graph after the other is clustered quickest: too small for a GPU."""
-    try:
-        return jax.default_device(jax.local_devices(backend="cpu")[0])
-    except RuntimeError:  # JAX was told not to use it
-        return contextlib.nullcontext()

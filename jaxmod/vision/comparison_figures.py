@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from jaxmod.analysis.class_agreement import left_out_rows, off_diagonal
 from jaxmod.plans import Plan
-from jaxmod.plots import COLOURS, INK
+from jaxmod.plots import COLOURS, INK, grouped_bars, legend_above
 from jaxmod.reports import Results
 from jaxmod.vision.figures import plot_reuse
 
@@ -33,19 +33,13 @@ def plot_groups(
       series: name -> a Stat for each group; None where there is none.
       ax: where to draw.
     """
-    width = 0.8 / len(series)
-    for i, (name, stats) in enumerate(series.items()):
-        label, colour = name, COLOURS[i % len(COLOURS)]
-        for group, s in enumerate(stats):
-            if s is None:
-                continue
-            x = group - 0.4 + (i + 0.5) * width
-            ax.bar(x, s["mean"], 0.92 * width, yerr=s["std"], color=colour, ecolor=INK, label=label)
-            label = None
+    nothing = {"mean": None, "std": None, "runs": []}
+    bars = {name: [s or nothing for s in stats] for name, stats in series.items()}
+    for x, stats in zip(grouped_bars(ax, groups, bars, 1), bars.values(), strict=True):
+        for at, s in zip(x, stats, strict=True):
             if len(s["runs"]) > 1:
-                ax.plot([x] * len(s["runs"]), s["runs"], ".", color=INK, alpha=0.4, markersize=2)
+                ax.plot([at] * len(s["runs"]), s["runs"], ".", color=INK, alpha=0.4, markersize=2)
     ax.set_xticks(range(len(groups)), groups, rotation=45, ha="right")
-    ax.grid(axis="y")
     return ax
 
 
@@ -69,10 +63,6 @@ def plot_agreement(first: Any, second: Any, ax: Axes) -> Axes:
     return ax
 
 
-def _above(ax: Axes) -> None:
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderpad=0.2)
-
-
 def _removal(compared: Mapping[str, Any]) -> list[Plan]:
     of = compared["networks"]
 
@@ -83,7 +73,7 @@ def _removal(compared: Mapping[str, Any]) -> list[Plan]:
         upper.set_ylabel("relative drop (%)")
         lower.set_ylabel("largest drop of another class\n(% of the class's own)")
         lower.set_ylim(bottom=0)  # it is never below
-        _above(upper)
+        legend_above(upper)
 
     def agreement(figure: Figure) -> None:
         pairs = compared["agreement"]
@@ -127,7 +117,7 @@ def _stability(compared: Mapping[str, Any]) -> list[Plan]:
                 left = group - 0.4 + i * width
                 ax.plot([left, left + width], [rows[change]["chance"]["mean"]] * 2, color=INK, linewidth=2)
         ax.set(ylabel="IoU", ylim=(0, 1))
-        _above(ax)
+        legend_above(ax)
 
     caption = (
         "What two masks have in common that are trained on the same two classes (IoU), by what differs "
@@ -162,7 +152,7 @@ def _transfer(compared: Mapping[str, Any]) -> list[Plan]:
             ax.plot(tasks, chance, ":", color=colour, linewidth=1.2)
         ax.set(ylabel="shared with earlier tasks\n(% of own mask)", ylim=(0, 104))
         ax.grid(axis="y")
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
+        legend_above(ax)
 
     caption = (
         "Figures 3 and 15 of the paper: the part of a task's mask that masks of earlier tasks use, by layer, "

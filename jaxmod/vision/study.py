@@ -9,6 +9,7 @@ from jaxmod import configs
 from jaxmod.data.images import IMAGES, load_images
 from jaxmod.find import MaskConfig
 from jaxmod.models.convolution import Method
+from jaxmod.noise import Generator
 from jaxmod.train.axes import Axes
 from jaxmod.train.dense import DenseConfig, train_network
 from jaxmod.types import Params
@@ -41,21 +42,34 @@ class StudyConfig:
     mask_learning_rate: float = 1e-3
     num_samples: int = 4
     beta: float = 1e-4  # alpha = beta / the batch size of the masks
+    estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
+    top_q: float = 0.05  # part of the weights that edge_popup keeps; beta is nothing to it
+    temperature: float = 1.0  # of gumbel_sigmoid
+    noise: str = "mix32"  # of the masks; or jax: the bits of jax.random
+    rao_blackwell: bool = False  # the mean slope given the sample in place of its own
     bfloat16: bool = False  # frozen weights and activations of mask training; for accelerators
     clip_norm: float = 1.0
     chunk_steps: int = 1000
 
 
-def check(config: StudyConfig) -> None:
-    """Raises ValueError unless a config's networks and masks can be trained, and its data are there."""
+def check(config: StudyConfig, mask_batch_size: int | None = None) -> None:
+    """Raises ValueError unless a config's networks and masks can be trained, and its data are there.
+
+    Args:
+      config: of a study.
+      mask_batch_size: as for `mask_config`.
+    """
     configs.check_choice("dataset", config.dataset, IMAGES)
     configs.check_choice("architecture", config.architecture, ARCHITECTURES)
     configs.check_choice("convolution", config.convolution, ("auto", *get_args(Method)))
+    configs.check_choice("noise", config.noise, get_args(Generator))
     for axis in config.mapped:
         configs.check_choice("mapped", axis, Axes._fields)
-    configs.check_positive(config, "channels", "blocks", "seeds", "network_learning_rate", "clip_norm")
+    positive = ("channels", "blocks", "seeds", "network_learning_rate", "clip_norm", "temperature")
+    configs.check_positive(config, *positive)
+    configs.make_estimator(config)
     network_config(config)
-    mask_config(config)
+    mask_config(config, mask_batch_size)
     if config.architecture == "resnet" and config.network_learning_rate < 0.01:
         raise ValueError(
             f"network_learning_rate={config.network_learning_rate}: a ResNet is trained by SGD, in the paper "
@@ -82,14 +96,8 @@ def mask_config(config: StudyConfig, batch_size: int | None = None, times: int =
       batch_size: of the masks, if it is not that of the networks; `beta / batch_size` is alpha.
       times: as many steps.
     """
-    found = configs.mask_config(config)
-    return dataclasses.replace(
-        found,
-        steps=times * found.steps,
-        batch_size=batch_size or found.batch_size,
-        eval_examples=_EVALUATED,
-        axes=_axes(config),
-    )
+    found = configs.mask_config(dataclasses.replace(config, batch_size=batch_size or config.batch_size))
+    return dataclasses.replace(found, steps=times * found.steps, eval_examples=_EVALUATED, axes=_axes(config))
 
 
 def _axes(config: StudyConfig) -> Axes:

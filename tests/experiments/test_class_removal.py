@@ -156,6 +156,7 @@ def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
         ({"architecture": "resnet", "network_learning_rate": 1e-3}, "a ResNet is trained by SGD"),
         ({"mask_steps": 0}, "steps must be a positive integer"),
         ({"num_samples": 3}, "num_samples=3 does not divide batch_size=64"),
+        ({"mask_batch_size": 0}, "mask_batch_size=0: expected a number above 0"),
         ({"seeds": 0}, "seeds=0"),
         ({"convolution": "fft"}, "convolution='fft': expected one of auto, im2col, lax"),
         ({"mapped": ("batch",)}, "mapped='batch': expected one of samples, tasks, runs"),
@@ -165,3 +166,7 @@ def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
 def test_values_that_cannot_work_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         class_removal.validate(dataclasses.replace(TINY, **changes))
+
+
+def test_samples_of_masks_need_not_divide_the_batch_of_the_networks():
+    class_removal.validate(dataclasses.replace(TINY, batch_size=TINY.num_samples + 1))

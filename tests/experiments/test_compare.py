@@ -167,7 +167,7 @@ def test_what_cannot_be_compared_is_named(tmp_path, architectures):
             compare.validate(compare.Config(workdirs, **changes))
 
     refused("workdirs=: expected two or more")
-    refused("expected two or more", folders[0], folders[0])
+    refused("expected two or more different ones", folders[0], folders[1], f"{folders[0]}/")
     refused("has no results.json: it is no run, or not finished", folders[0], str(tmp_path / "none"))
     other = write(tmp_path / "transfer", transfer.Config(), turns(2.0, 0.2))
     refused("different values of experiment: class_removal, transfer", folders[0], other)
@@ -177,3 +177,8 @@ def test_what_cannot_be_compared_is_named(tmp_path, architectures):
     (tmp_path / "addmul" / "results.json").write_text('{"experiment": "addmul"}')
     refused("is of addmul; runs of class_removal", folders[0], str(tmp_path / "addmul"))
     refused("permutations=0", *folders, permutations=0)
+    refused("permutations=1: expected 2 or more", *folders, permutations=1)
+    refused("seed=-1", *folders, seed=-1)
+    changes = [{"notes": [], "stability": {change: of}} for change, of in stability(0.5)["stability"].items()]
+    masks = [write(tmp_path / f"{i}", mask_stability.Config(), of) for i, of in enumerate(changes)]
+    refused("no change in common", *masks)

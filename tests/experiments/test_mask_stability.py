@@ -93,6 +93,26 @@ def test_pairs_are_different_ones_and_the_same_every_time():
     assert pairs != mask_stability.draw_pairs(dataclasses.replace(config, seed=1))
 
 
+def test_masks_are_those_of_the_estimator_that_is_asked_for(monkeypatch):
+    class Asked(Exception):  # noqa: N818
+        pass
+
+    def find_modules(*args, **options):
+        raise Asked(options["estimator"].name)
+
+    monkeypatch.setattr(jm, "find_modules", find_modules)
+    config = dataclasses.replace(TINY, estimator="hard_concrete", noise="jax")
+    data = study.load_data(config)
+    functions = study.functions_of(config, data)
+    for change, expected in (("", jm.hard_concrete(noise="jax")), ("noise", jm.hard_concrete())):
+        with pytest.raises(Asked) as asked:
+            mask_stability.find_masks(
+                config, functions, None, data, [(0, 1)], jax.random.split(jax.random.key(0), 2), change,
+                stage=None, progress=False,
+            )  # fmt: skip
+        assert str(asked.value) == expected.name
+
+
 @pytest.mark.parametrize(("iou", "holds"), [(0.9, True), (0.8, False)])
 def test_what_is_said_of_the_iou(iou, holds):
     of = {"IoU": reports.stat([iou]), "chance": reports.stat([0.4])}
@@ -119,6 +139,8 @@ def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
         ({"dataset": "cifar"}, "dataset='cifar'"),
         ({"channels": (4,) * 5}, "SimpleCNN"),
         ({"num_samples": 3}, "num_samples=3 does not divide batch_size=16"),
+        ({"estimator": "edge_popup"}, "masks of estimator=edge_popup have no noise"),
+        ({"estimator": "edge"}, "estimator='edge': expected one of gumbel_sigmoid, edge_popup"),
     ],
 )
 def test_values_that_cannot_work_are_named(changes, message):

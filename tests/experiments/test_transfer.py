@@ -113,6 +113,12 @@ def test_presets_are_valid_but_for_their_data(preset, monkeypatch):
         ({"hidden": (8,)}, "expected 2 sizes or more"),
         ({"steps": 0}, "steps must be a positive integer"),
         ({"num_samples": 3}, "num_samples=3 does not divide batch_size=16"),
+        (
+            {"estimator": "edge_popup"},
+            "estimator='edge_popup': expected one of gumbel_sigmoid, hard_concrete",
+        ),
+        ({"estimator": "hard_concrete", "rao_blackwell": True}, "rao_blackwell=True does not go with"),
+        ({"noise": "philox"}, "noise='philox': expected one of"),
     ],
 )
 def test_values_that_cannot_work_are_named(changes, message):
