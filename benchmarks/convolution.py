@@ -116,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures; a JSON line each, then the table."""
     given = parse(sys.argv[1:] if argv is None else argv)
     rows = harness.publish(measure(given), given.out)
-    lines = [("method", "masks", "samples", "runs", "step ms", "times best", "compile s")]
+    lines: list[tuple[str, ...]] = [
+        ("method", "masks", "samples", "runs", "step ms", "times best", "compile s")
+    ]
     for row in rows:
         names = (row["method"], row["masks"], row["samples_axis"], row["runs_axis"])
         numbers = ("-", "-", "-")

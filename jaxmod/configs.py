@@ -64,7 +64,7 @@ def make_model(config: Any, outputs: int) -> FNN | LSTMClassifier:
 
 def network_config(config: Any, views: int = 1) -> DenseConfig:
     """Returns how the networks are trained; `views` as in `mask_config`."""
-    return DenseConfig(config.network_steps, config.batch_size * views, config.chunk_steps)
+    return DenseConfig(config.network_steps, config.batch_size * views, config.chunk_steps, seed=config.seed)
 
 
 def network_optimizer(config: Any) -> optax.GradientTransformation:
@@ -89,6 +89,7 @@ def mask_config(config: Any, views: int = 1) -> MaskConfig:
         clip_norm=config.clip_norm,
         chunk_steps=config.chunk_steps,
         bfloat16=config.bfloat16,
+        seed=config.seed,
     )
 
 

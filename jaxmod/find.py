@@ -164,7 +164,7 @@ def find_modules(
         "learning_rate": inputs.per_run("learning_rate", config.learning_rate, runs),
         "held": held,
     }
-    shared = {"pool": source.pool, "shared_key": jax.random.key(config.seed)}
+    shared = {"pool": source.pool, "shared_key": randomness.shared_stream(config.seed)}
     (per_run if params_axis == 0 else shared)["params"] = jax.tree.map(jnp.asarray, used)
 
     axes = resolve_axes(config.axes)

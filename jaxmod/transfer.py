@@ -165,7 +165,7 @@ def _learn(
             jax.tree.map(lambda x: x[:, None], state),
             runs=per_run,
             tasks=source.task,
-            shared={"pool": source.pool, "shared_key": jax.random.key(config.seed)},
+            shared={"pool": source.pool, "shared_key": randomness.shared_stream(config.seed)},
             names=source.names,
             steps=config.steps,
             chunk_steps=config.chunk_steps,

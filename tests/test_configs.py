@@ -56,10 +56,13 @@ def test_the_model_is_the_one_that_is_named():
 
 
 def test_networks_and_masks_are_trained_as_the_fields_say():
-    assert configs.network_config(Config()) == jm.DenseConfig(steps=100, batch_size=32, chunk_steps=50)
-    assert configs.mask_config(Config()) == jm.MaskConfig(
-        steps=200, batch_size=32, num_samples=4, learning_rate=0.25, beta=1e-3, clip_norm=2.0, chunk_steps=50
+    assert configs.network_config(Config()) == jm.DenseConfig(
+        steps=100, batch_size=32, chunk_steps=50, seed=5
     )
+    assert configs.mask_config(Config()) == jm.MaskConfig(
+        steps=200, batch_size=32, num_samples=4, learning_rate=0.25, beta=1e-3, clip_norm=2.0, chunk_steps=50,
+        seed=5,
+    )  # fmt: skip
     assert configs.make_estimator(Config()) is jm.gumbel_sigmoid(temperature=2.0)
 
 

@@ -140,7 +140,7 @@ def train_network(
             jax.tree.map(lambda x: x[:, None], state),
             runs={"key": keys},
             tasks=source.task,
-            shared={"pool": source.pool, "shared_key": jax.random.key(config.seed)},
+            shared={"pool": source.pool, "shared_key": randomness.shared_stream(config.seed)},
             names=source.names,
             steps=config.steps,
             chunk_steps=config.chunk_steps,

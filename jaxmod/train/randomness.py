@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-__all__ = ["StepKeys", "Stream", "check_keys", "step_keys", "stream_key"]
+__all__ = ["StepKeys", "Stream", "check_keys", "shared_stream", "step_keys", "stream_key"]
 
 
 class Stream(enum.IntEnum):
@@ -40,6 +40,15 @@ class StepKeys(NamedTuple):
 def stream_key(key: Key[Array, ""], stream: Stream) -> Key[Array, ""]:
     """Returns the key of one stream of a run."""
     return jax.random.fold_in(key, int(stream))
+
+
+def shared_stream(seed: int) -> Key[Array, ""]:
+    """Returns the key that all runs share, from which each step's is folded.
+
+    The last number is folded in first: the keys that `jax.random.split` gives the runs are those of
+    `fold_in` with small numbers, and a run of the same seed may have one of these.
+    """
+    return jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
 
 
 def step_keys(key: Key[Array, ""], shared_key: Key[Array, ""], step: Int[Array, ""]) -> StepKeys:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmod.train.randomness import Stream, check_keys, step_keys, stream_key
+from jaxmod.train.randomness import Stream, check_keys, shared_stream, step_keys, stream_key
 
 
 def test_raw_keys_are_refused_naming_the_remedy():
@@ -40,3 +40,15 @@ def test_the_shared_key_does_not_depend_on_the_run():
     shared = jax.random.key(7)
     a, b = (step_keys(jax.random.key(i), shared, jnp.int32(3)).shared for i in (0, 1))
     assert a == b
+
+
+def test_what_all_runs_share_is_no_runs_own():
+    # `split` gives the runs what `fold_in` gives the first steps.
+    runs = jax.random.split(jax.random.key(3), 50)
+    steps = jax.vmap(lambda step: jax.random.fold_in(jax.random.key(3), step))(jnp.arange(50))
+    np.testing.assert_array_equal(jax.random.key_data(runs), jax.random.key_data(steps))
+
+    of_steps = jax.vmap(lambda step: step_keys(runs[0], shared_stream(3), step).shared)(jnp.arange(50))
+    own = {tuple(data) for data in np.asarray(jax.random.key_data(runs)).tolist()}
+    assert not own & {tuple(data) for data in np.asarray(jax.random.key_data(of_steps)).tolist()}
+    assert jax.random.key_data(shared_stream(3)).tolist() != jax.random.key_data(shared_stream(4)).tolist()
