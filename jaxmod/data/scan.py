@@ -153,13 +153,13 @@ def template(command: str) -> tuple[str, str]:
     >>> template("jump around left twice and turn right")
     ('X around D', 'X D')
     """
-
-    def kind(phrase: str) -> str:
-        words = [word for word in phrase.split() if word not in _TIMES]
-        return " ".join(["X", *words[1:-1], "D"]) if len(words) > 1 else "X"
-
     first, *second = re.split(" and | after ", command)
-    return kind(first), kind(second[0]) if second else "alone"
+    return _kind(first), _kind(second[0]) if second else "alone"
+
+
+def _kind(phrase: str) -> str:
+    words = [word for word in phrase.split() if word not in _TIMES]
+    return " ".join(["X", *words[1:-1], "D"]) if len(words) > 1 else "X"
 
 
 def _all_commands() -> list[str]:
