@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jaxmod.train.devices import map_runs
 from jaxmod.types import Params
 
 __all__ = ["SubModule", "count_right", "hidden_sizes", "random_lesions", "sub_modules"]
@@ -72,8 +72,8 @@ def count_right(
 ) -> Int[np.ndarray, " lesions"]:
     """Returns how many examples a network gets right under each lesion.
 
-    Lesions are evaluated one by one, so that memory does not grow with them. The layers up to the first one
-    that is damaged are computed once for all lesions that begin there.
+    The devices of this host share the lesions, a CPU takes them one by one: memory does not grow with them.
+    The layers up to the first one that is damaged are computed once for all lesions that begin there.
 
     Args:
       params: of an `MLP`.
@@ -103,7 +103,7 @@ def count_right(
         for chunk in (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)):
             padded = np.resize(chunk, CHUNK)
             left = [k[padded] for k in keep[layer:]]
-            counts = _count_right((*hidden[layer + 1 :], output), values, jnp.asarray(labels), left)
+            counts = map_runs(_right_under, left, (*hidden[layer + 1 :], output), values, jnp.asarray(labels))
             right[chunk] = np.asarray(counts)[: len(chunk)]
     return right
 
@@ -133,18 +133,13 @@ def _relu_layer(values: Array, layer: _Layer) -> Array:
     return jax.nn.relu(values @ layer[0] + layer[1][None])
 
 
-@jax.jit
-def _count_right(layers: Sequence[_Layer], values: Array, labels: Array, keep: Sequence[Array]) -> Array:
-    """Returns the right answers under each lesion, from the values of the first layer that may be damaged."""
-
-    def one(keep: Sequence[Array]) -> Array:
-        x = jnp.where(keep[0][None], values, 0.0)
-        for layer, left in zip(layers[:-1], keep[1:], strict=True):
-            x = jnp.where(left[None], _relu_layer(x, layer), 0.0)
-        kernel, bias = layers[-1]
-        return jnp.sum(jnp.argmax(x @ kernel + bias[None], axis=-1) == labels)
-
-    return lax.map(one, keep)
+def _right_under(keep: Sequence[Array], layers: Sequence[_Layer], values: Array, labels: Array) -> Array:
+    """Returns the right answers under one lesion, from the values of the first layer that it may damage."""
+    x = jnp.where(keep[0][None], values, 0.0)
+    for layer, left in zip(layers[:-1], keep[1:], strict=True):
+        x = jnp.where(left[None], _relu_layer(x, layer), 0.0)
+    kernel, bias = layers[-1]
+    return jnp.sum(jnp.argmax(x @ kernel + bias[None], axis=-1) == labels)
 
 
 def random_lesions(
