@@ -30,7 +30,7 @@ from jaxmod.analysis.confusion import class_confusion, largest_other_drop, relat
 from jaxmod.analysis.sharing import remaining
 from jaxmod.class_masks import ClassMasks, find_class_masks
 from jaxmod.data.images import CLASSES
-from jaxmod.reports import array_stat, stat
+from jaxmod.reports import array_stat, percent, stat
 from jaxmod.summary import check
 from jaxmod.vision import networks, study
 from jaxmod.vision.networks import MASKED, OUTPUT, ImageData
@@ -219,10 +219,10 @@ def taken_for(removal: dict[str, Any], c: int) -> int:
 def tables(removal: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the accuracies, and what each class loses."""
     names = removal["classes"]
-    accuracy = [_percent(removal[key]) for key in ("accuracy", "control accuracy", "density")]
+    accuracy = [percent(removal[key]) for key in ("accuracy", "control accuracy", "density")]
     rows = [
         [name, *(removal[key][c] for key in ("drop", "others' drop", "largest other drop")),
-         _percent(removal["remaining"][c]), names[taken_for(removal, c)]]
+         percent(removal["remaining"][c]), names[taken_for(removal, c)]]
         for c, name in enumerate(names)
     ]  # fmt: skip
     return [
@@ -251,10 +251,6 @@ def tables(removal: dict[str, Any]) -> list[dict[str, Any]]:
             "that gains most.",
         },
     ]
-
-
-def _percent(given: dict[str, Any]) -> dict[str, Any]:
-    return stat([100 * x for x in given["runs"]])
 
 
 def checks(removal: dict[str, Any]) -> list[dict[str, Any]]:

@@ -31,11 +31,12 @@ from jaxmod.data import mathematics, mathematics_generator
 from jaxmod.data.mathematics import LEVELS, MODULES, VOCABULARY, Mathematics, text_of
 from jaxmod.language import measures, networks
 from jaxmod.language.buckets import make_buckets
+from jaxmod.language.mathematics_checks import checks
+from jaxmod.language.mathematics_tables import tables
 from jaxmod.language.networks import Functions
 from jaxmod.models.transformer import Transformer, TransformerConfig
 from jaxmod.noise import Generator
 from jaxmod.reports import stat
-from jaxmod.summary import check
 from jaxmod.train.axes import Axes
 
 MASKS = ("control", "easy")
@@ -71,6 +72,7 @@ class Config:
     task: tuple[str, ...] = ("add_or_sub",)  # one or several of SETTINGS
     count: int = 666_666  # questions of each difficulty, those held out among them
     held_out: int = 10_000  # of each difficulty, for validation
+    data_seed: int = 0  # of the questions: another one makes them anew
     entropy: tuple[float, ...] = ()  # least and most difficulty; none: the task's own
     features: int = 256
     feed_forward: int = 512
@@ -139,6 +141,8 @@ def validate(config: Config) -> None:
         raise ValueError(
             f"entropy={config.entropy}: expected nothing, or two numbers above 0, the second one larger."
         )
+    if config.data_seed < 0:
+        raise ValueError(f"data_seed={config.data_seed}: expected 0 or more.")
     if not config.task or len(set(config.task)) < len(config.task):
         raise ValueError(f"task={','.join(config.task)}: expected one or more different tasks.")
     for task in config.task:
@@ -155,7 +159,9 @@ def validate(config: Config) -> None:
         configs.network_config(own)
         mask_config(own)
         try:
-            mathematics.check_mathematics(task, config.count, config.held_out, entropy=span(config))
+            mathematics.check_mathematics(
+                task, config.count, config.held_out, seed=config.data_seed, entropy=span(config)
+            )
         except FileNotFoundError as error:
             raise ValueError(str(error)) from error
 
@@ -204,7 +210,7 @@ def study(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns what a task's networks answer under each mask, and the masks."""
     data = mathematics.load_mathematics(
-        task, own.count, own.held_out, seed=own.seed, entropy=span(own), progress=progress
+        task, own.count, own.held_out, seed=own.data_seed, entropy=span(own), progress=progress
     )
     pool, tasks, functions = make_tasks(own, data)
     keys, _ = configs.run_keys(own)
@@ -334,107 +340,6 @@ def characters_of(found: Mapping[str, Any]) -> str:
         f"{100 * found['hard in easy range']:.1f}% of the hard questions have no more digits than 95% of the "
         f"easy ones, {found['easy_range']}."
     )
-
-
-def tables(studies: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns accuracies, what masks share, and questions that break."""
-    groups = list(dict.fromkeys(group for of in studies.values() for group in of["accuracy"]["no mask"]))
-    accuracy, shares, broken = [], [], []
-    for task, of in studies.items():
-        for name, row in of["accuracy"].items():
-            kept = of["density"][name]["total"] if name in of["density"] else None
-            accuracy.append(
-                [
-                    task,
-                    name,
-                    *(_percent(row[group]) if group in row else None for group in groups),
-                    _percent(kept),
-                ]
-            )
-        for layer in [*of["layers"], "total"]:
-            cells = [_percent(of["density"][name][layer]) for name in MASKS]
-            for way in ("remaining", "easy mask in control"):
-                cells += [_percent(of["sharing"][way][layer][field]) for field in ("shared", "expected")]
-            shares.append([task, layer, *cells])
-        broken += [[task, *row.values()] for row in of["broken"]]
-    made = [
-        {
-            "title": "Accuracy (%)",
-            "header": ["task", "weights in use", *groups, "kept"],
-            "rows": accuracy,
-            "words": 2,
-            "digits": 1,
-            "note": "Whole answers that are right, on questions held out. Hard beyond easy: hard questions "
-            "with more digits than 95% of the easy ones. Kept: the part of the weights that may be masked.",
-        },
-        {
-            "title": "What the easy mask keeps (%)",
-            "header": [
-                "task",
-                "layer",
-                "control kept",
-                "easy kept",
-                "remaining",
-                "by chance",
-                "in control",
-                "by chance",
-            ],
-            "rows": shares,
-            "words": 2,
-            "digits": 1,
-            "detail": True,
-            "note": "Remaining: the part of the control mask that the easy mask has too. In control: the "
-            "part of the easy mask that the control mask has. By chance: random masks of these sizes.",
-        },
-    ]
-    if broken:
-        made.append(
-            {
-                "title": "Hard questions that break under the easy mask",
-                "header": ["task", "question", "expected", "easy mask"],
-                "rows": broken,
-                "words": 4,
-                "note": "The control mask answers them right. First network.",
-            }
-        )
-    return made
-
-
-def _percent(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if given is None else stat([100 * x for x in given["runs"]])
-
-
-def checks(studies: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the paper's statements beside ours, for each task."""
-    made = []
-    for task, of in studies.items():
-        runs = {
-            name: {group: 100 * np.array(s["runs"]) for group, s in row.items()}
-            for name, row in of["accuracy"].items()
-        }
-        mean = {name: {group: x.mean() for group, x in row.items()} for name, row in runs.items()}
-        network, control, easy = (mean[name] for name in ("no mask", *MASKS))
-        made += [
-            check(
-                f"{task}: the control mask keeps the accuracy on hard questions",
-                "close to no mask (Fig. 5); above 95% of it (C.2)",
-                f"{control['hard']:.1f}% of {network['hard']:.1f}%",
-                network["hard"] > 0 and control["hard"] >= 0.95 * network["hard"],
-            ),
-            check(
-                f"{task}: the easy mask is lower on hard questions, in every run",
-                "consistently lower (Fig. 5)",
-                f"{easy['hard']:.1f}% against {control['hard']:.1f}%",
-                bool((runs["easy"]["hard"] < runs["control"]["hard"]).all()),
-            ),
-            check(
-                f"{task}: and loses more there than on easy questions",
-                "easy questions are what it was trained on",
-                f"{control['hard'] - easy['hard']:.1f} points against {control['easy'] - easy['easy']:.1f}",
-                control["hard"] - easy["hard"] > max(control["easy"] - easy["easy"], 0),
-            ),
-        ]
-    return made
 
 
 if __name__ == "__main__":

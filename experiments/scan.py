@@ -34,11 +34,12 @@ from jaxmod.data.tokens import decode
 from jaxmod.language import measures, networks
 from jaxmod.language.buckets import make_buckets
 from jaxmod.language.networks import Functions
+from jaxmod.language.scan_checks import checks
+from jaxmod.language.scan_tables import tables
 from jaxmod.models.seq2seq import Seq2SeqLSTM
 from jaxmod.models.transformer import Transformer, TransformerConfig
 from jaxmod.noise import Generator
 from jaxmod.reports import stat
-from jaxmod.summary import check
 from jaxmod.train.axes import Axes
 from jaxmod.types import Params
 
@@ -77,7 +78,7 @@ class Config:
     mask_learning_rate: float = 1e-2
     batch_size: int = 256
     num_samples: int = 4
-    beta: float = 3e-5  # of the LSTM; alpha = beta / batch_size
+    lstm_beta: float = 3e-5  # alpha = beta / batch_size
     transformer_beta: float = 1e-3  # 6e-4 in the authors' code
     buckets: int = 1  # of lengths: short commands do not pay for the longest
     estimator: str = "gumbel_sigmoid"  # or edge_popup, hard_concrete: jaxmod.configs.make_estimator
@@ -94,7 +95,7 @@ PRESETS = {
     "quick": Config(
         without=("around", "thrice"), length_cut=7, lstm_hidden=64, lstm_dropout=0.1, seeds=1,
         network_steps=750, network_learning_rate=3e-3, direct_steps=0, mask_steps=500,
-        mask_learning_rate=3e-2, batch_size=128, beta=1.5e-3, transformer_beta=1.5e-3, chunk_steps=250,
+        mask_learning_rate=3e-2, batch_size=128, lstm_beta=1.5e-3, transformer_beta=1.5e-3, chunk_steps=250,
     ),
     "cpu": Config(
         seeds=1, network_steps=15_000, direct_steps=8_000, mask_steps=12_000, buckets=6, chunk_steps=500,
@@ -151,8 +152,8 @@ def make_model(config: Config) -> Any:
 
 def mask_config(config: Config) -> jm.MaskConfig:
     """Returns how masks are trained."""
-    beta = config.beta if config.model == "lstm" else config.transformer_beta
-    made = configs.mask_config(dataclasses.replace(config, beta=beta))
+    beta = config.lstm_beta if config.model == "lstm" else config.transformer_beta
+    made = configs.mask_config(config, beta=beta)
     # Batched over tasks or samples, a step would compute every bucket.
     return dataclasses.replace(made, axes=Axes("unroll", "map")) if config.buckets > 1 else made
 
@@ -350,139 +351,6 @@ def broken(
         }
         for row in test[picked].tolist()
     ]
-
-
-def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns accuracies, what masks keep and share, and commands that break."""
-    tests = ["simple", *found["splits"]]
-    density = {name: of["total"] for name, of in found["density"].items()}
-    return [
-        {
-            "title": "Accuracy on test parts (%)",
-            "header": ["weights in use", *tests, "kept"],
-            "rows": [
-                [name, *(_percent(row[test]) for test in tests), _percent(density.get(name))]
-                for name, row in found["accuracy"].items()
-            ],
-            "digits": 1,
-            "note": "Columns: the test part of a split. Rows: the network, masks of it, and networks trained "
-            "on the training part of a split alone (direct).",
-        },
-        {
-            "title": "Output weights of each token that a mask lacks, of those that the control keeps (%)",
-            "header": ["mask", *found["tokens"]],
-            "rows": [[split, *row] for split, row in found["removed"].items()],
-            "digits": 1,
-        },
-        {
-            "title": "Sharing of the split masks with the union of the others (%)",
-            "header": ["mask", "shared", "by chance", "z", "shared in the control", "by chance", "z"],
-            "rows": [
-                [split, _percent(of["shared"]["total"]), _percent(of["by chance"]["total"]), of["z"],
-                 _percent(of["shared in control"]), _percent(of["by chance in control"]), of["z in control"]]
-                for split, of in found["sharing"].items()
-            ],
-            "digits": 1,
-            "note": "By chance: random masks of the same sizes in each matrix. In the control: of all these "
-            "masks only the weights that the control mask keeps too.",
-        },
-        {
-            "title": "Weights kept in each layer (%)",
-            "header": ["layer", *found["density"]],
-            "rows": [
-                [layer, *(_percent(of[layer]) for of in found["density"].values())]
-                for layer in [*found["layers"], "total"]
-            ],
-            "digits": 1,
-            "detail": True,
-        },
-        {
-            "title": "Part of the control mask that a mask keeps (%)",
-            "header": ["layer", *(title for split in found["splits"] for title in (split, "by chance"))],
-            "rows": [
-                [layer, *(_percent(found[key][split][layer]) for split in found["splits"]
-                          for key in ("remaining", "remaining by chance"))]
-                for layer in [*found["layers"], "total"]
-            ],
-            "digits": 1,
-            "detail": True,
-            "note": "The rest is exclusive to the control mask.",
-        },
-        {
-            "title": "Commands that break under a mask",
-            "header": ["mask", "command", "expected", "got"],
-            "rows": [
-                [split, of["command"], *(of[key].replace("I_", "") for key in ("expected", "got"))]
-                for split, row in found["broken"].items()
-                for of in row
-            ],
-            "words": 4,
-            "detail": True,
-            "note": "Of the split's test part, right under the control mask, first network. I_ is left out.",
-        },
-    ]  # fmt: skip
-
-
-def _percent(given: dict[str, Any] | None) -> dict[str, Any] | None:
-    return given and stat([100 * x for x in given["runs"]])
-
-
-def checks(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
-    """Returns the paper's statements beside ours; each must hold in the mean over runs."""
-    accuracy = {name: {t: 100 * s["mean"] for t, s in row.items()} for name, row in found["accuracy"].items()}
-    network, control, splits = accuracy["network"], accuracy["control"], found["splits"]
-    made = [
-        check(
-            "the network solves the simple split",
-            "it is solved",
-            f"{network['simple']:.1f}%",
-            network["simple"] >= 98,
-        ),
-        check(
-            "the control mask keeps the accuracy",
-            "above 95% of the unmasked accuracy (C.2)",
-            f"{control['simple']:.1f}% of {network['simple']:.1f}%",
-            control["simple"] >= 0.95 * network["simple"],
-        ),
-        check(
-            "and on the test part of every split",
-            "high (Fig. 4a)",
-            ", ".join(f"{split} {control[split]:.1f}%" for split in splits),
-            all(control[split] >= 0.95 * network[split] for split in splits),
-        ),
-        *(
-            check(
-                f"the {split} mask is 10 points or more below the control on its test part",
-                "much lower (Fig. 4a)",
-                f"{accuracy[split][split]:.1f}% against {control[split]:.1f}%",
-                accuracy[split][split] <= control[split] - 10,
-            )
-            for split in splits
-        ),
-    ]
-    removed = {t: s["mean"] for t, s in zip(found["tokens"], found["removed"]["jump"], strict=True) if s}
-    if model == "lstm" and "I_JUMP" in removed:
-        most = max(removed, key=lambda token: removed[token])
-        made.append(
-            check(
-                "without combinations of jump, most removed are the output weights of I_JUMP",
-                "almost half of them (Fig. 4b)",
-                f"{most} {removed[most]:.0f}%, I_JUMP {removed['I_JUMP']:.0f}%, "
-                f"others {np.mean([x for t, x in removed.items() if t != 'I_JUMP']):.0f}% on average",
-                most == "I_JUMP",
-            )
-        )
-    if any(f"direct {split}" in accuracy for split in splits):
-        compared = {split: (accuracy[f"direct {split}"][split], accuracy[split][split]) for split in splits}
-        made.append(
-            check(
-                "the mask of a split is better than a network trained on the split",
-                "clearly (Fig. 16)",
-                ", ".join(f"{split} {mask:.1f} against {own:.1f}" for split, (own, mask) in compared.items()),
-                all(mask > own for own, mask in compared.values()),
-            )
-        )
-    return made
 
 
 if __name__ == "__main__":

@@ -72,20 +72,21 @@ def network_optimizer(config: Any) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(config.network_learning_rate))
 
 
-def mask_config(config: Any, views: int = 1) -> MaskConfig:
+def mask_config(config: Any, views: int = 1, beta: float | None = None) -> MaskConfig:
     """Returns how the masks are trained.
 
     Args:
       config: of an experiment.
       views: how often the network sees each example. The batch holds all views of `batch_size` examples,
-        each view has `num_samples` masks, and alpha stays `config.beta / config.batch_size`.
+        each view has `num_samples` masks, and alpha stays `beta / config.batch_size`.
+      beta: `config.beta`, if not given.
     """
     return MaskConfig(
         steps=config.mask_steps,
         batch_size=config.batch_size * views,
         num_samples=config.num_samples * views,
         learning_rate=config.mask_learning_rate,
-        beta=config.beta * views,
+        beta=(config.beta if beta is None else beta) * views,
         clip_norm=config.clip_norm,
         chunk_steps=config.chunk_steps,
         bfloat16=config.bfloat16,

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from jaxmod import files, plots, reports
 from jaxmod.analysis.recovery_plots import recovery_plans
 from jaxmod.joined.figures import specialization_plans
-from jaxmod.language.figures import scan_plans
 from jaxmod.language.mathematics_figures import mathematics_plans
+from jaxmod.language.scan_figures import scan_plans
 from jaxmod.plans import Plan
 from jaxmod.reports import Results
 from jaxmod.structure.agreement_plots import agreement_plans

@@ -16,6 +16,7 @@ __all__ = [
     "format_stat",
     "format_value",
     "is_share",
+    "percent",
     "stat",
     "stat_names",
     "summary",
@@ -40,6 +41,15 @@ def stat(values: Any) -> dict[str, Any]:
         raise ValueError(f"values must be one number per run, got shape {np.shape(values)}.")
     std = float(np.std(runs, ddof=1)) if runs.size > 1 else None
     return {"mean": float(np.mean(runs)), "std": std, "runs": runs.tolist()}
+
+
+def percent(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns the Stat of 100 times the runs of a Stat; None of None.
+
+    >>> percent(stat([0.25, 0.75]))["mean"]
+    50.0
+    """
+    return None if given is None else stat([100 * x for x in given["runs"]])
 
 
 def array_stat(runs: np.ndarray) -> dict[str, Any]:

@@ -125,7 +125,9 @@ def check_mathematics(module: str, count: int, held_out: int, **options: Any) ->
     folder = sources.data_folder(options.get("data_dir"))
     entropy = options.get("entropy")
     published = None if entropy else _published(folder, module, count)
-    if published is not None or mathematics_generator.versions() is None:
+    if published is not None:
+        _split(published, held_out, "")
+    elif mathematics_generator.versions() is None:
         load_mathematics(module, count, held_out, **options)
     elif entropy:
         for level in LEVELS:

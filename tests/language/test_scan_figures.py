@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxmod.language import figures
+from jaxmod.language import scan_figures
 from jaxmod.reports import stat
 
 
@@ -12,7 +12,7 @@ def test_accuracy_by_length_skips_lengths_without_commands():
         "bins": [[1, 2], [3, 4], [5, 6]],
         "accuracy": {"control": [stat([1.0, 0.8]), None, stat([0.5, 0.5])], "length": [stat([0.2])] * 3},
     }
-    ax = figures.plot_lengths(lengths, 4, Figure().subplots())
+    ax = scan_figures.plot_lengths(lengths, 4, Figure().subplots())
     control, length, cut = ax.lines
     np.testing.assert_allclose(control.get_xydata(), [[1.5, 90], [5.5, 50]])
     np.testing.assert_allclose(length.get_xydata(), [[1.5, 20], [3.5, 20], [5.5, 20]])
@@ -26,7 +26,7 @@ def test_templates_are_a_table_in_percent():
         "second": ["alone", "X"],
         "accuracy": {"jump": [[stat([0.5, 0.25]), None], [stat([1.0]), stat([0.0])]]},
     }
-    ax = figures.plot_templates(templates, "jump", Figure().subplots())
+    ax = scan_figures.plot_templates(templates, "jump", Figure().subplots())
     assert {text.get_position(): text.get_text() for text in ax.texts} == {
         (0, 0): "38", (0, 1): "100", (1, 1): "0",
     }  # fmt: skip

@@ -1,0 +1,67 @@
+"""What Csordas et al. 2021 say of SCAN, beside what our masks show."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxmod.summary import check
+
+__all__ = ["checks"]
+
+
+def checks(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
+    """Returns the paper's statements beside ours; each must hold in the mean over runs."""
+    accuracy = {name: {t: 100 * s["mean"] for t, s in row.items()} for name, row in found["accuracy"].items()}
+    network, control, splits = accuracy["network"], accuracy["control"], found["splits"]
+    made = [
+        check(
+            "the network solves the simple split",
+            "it is solved",
+            f"{network['simple']:.1f}%",
+            network["simple"] >= 98,
+        ),
+        check(
+            "the control mask keeps the accuracy",
+            "above 95% of the unmasked accuracy (C.2)",
+            f"{control['simple']:.1f}% of {network['simple']:.1f}%",
+            control["simple"] >= 0.95 * network["simple"],
+        ),
+        check(
+            "and on the test part of every split",
+            "high (Fig. 4a)",
+            ", ".join(f"{split} {control[split]:.1f}%" for split in splits),
+            all(control[split] >= 0.95 * network[split] for split in splits),
+        ),
+        *(
+            check(
+                f"the {split} mask is 10 points or more below the control on its test part",
+                "much lower (Fig. 4a)",
+                f"{accuracy[split][split]:.1f}% against {control[split]:.1f}%",
+                accuracy[split][split] <= control[split] - 10,
+            )
+            for split in splits
+        ),
+    ]
+    removed = {t: s["mean"] for t, s in zip(found["tokens"], found["removed"]["jump"], strict=True) if s}
+    if model == "lstm" and "I_JUMP" in removed:
+        most = max(removed, key=lambda token: removed[token])
+        made.append(
+            check(
+                "without combinations of jump, most removed are the output weights of I_JUMP",
+                "almost half of them (Fig. 4b)",
+                f"{most} {removed[most]:.0f}%, I_JUMP {removed['I_JUMP']:.0f}%, "
+                f"others {np.mean([x for t, x in removed.items() if t != 'I_JUMP']):.0f}% on average",
+                most == "I_JUMP",
+            )
+        )
+    if any(f"direct {split}" in accuracy for split in splits):
+        compared = {split: (accuracy[f"direct {split}"][split], accuracy[split][split]) for split in splits}
+        made.append(
+            check(
+                "the mask of a split is better than a network trained on the split",
+                "clearly (Fig. 16)",
+                ", ".join(f"{split} {mask:.1f} against {own:.1f}" for split, (own, mask) in compared.items()),
+                all(mask > own for own, mask in compared.values()),
+            )
+        )
+    return made
