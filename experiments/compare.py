@@ -115,6 +115,15 @@ def names(workdirs: tuple[str, ...], settings: list[dict[str, Any]]) -> list[str
     return list(workdirs)
 
 
+def other_differences(settings: list[dict[str, Any]]) -> list[str]:
+    """Returns a note on what else is different between runs, if anything is: it may be why they disagree."""
+    telling = TELLING[settings[0]["experiment"]]
+    fields = dict.fromkeys(field for record in settings for field in record if field not in telling)
+    values = {field: [format_value(record.get(field)) for record in settings] for field in fields}
+    said = [f"{field} ({'; '.join(shown)})" for field, shown in values.items() if len(set(shown)) > 1]
+    return [f"The runs also differ in {', '.join(said)}."] if said else []
+
+
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns what the runs have in common and in what they differ."""
     del workdir, progress
@@ -126,6 +135,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         "transfer": compare_transfer,
     }
     notes = list(dict.fromkeys(note for results in runs.values() for note in results["notes"]))
+    notes += other_differences([_read(folder, "config.json") for folder in config.workdirs])
     return {"notes": notes, **compare[experiment](runs, config)}
 
 

@@ -159,6 +159,20 @@ def test_runs_that_differ_in_nothing_that_tells_are_called_by_their_folders():
     assert compare.names(("x/a", "y/a"), [record, record]) == ["x/a", "y/a"]
 
 
+def test_what_else_is_different_is_said(tmp_path):
+    configs = {"a": {}, "b": {"architecture": "cnn-no-dropout"}, "c": {"seeds": 3, "mask_steps": 7}}
+    folders = {
+        name: write(tmp_path / name, class_removal.Config(**changes), removal(60.0, 0))
+        for name, changes in configs.items()
+    }
+    assert compared([folders["a"], folders["b"]])["notes"] == ["Made up."]
+    plain = class_removal.Config()
+    assert compared([folders["a"], folders["c"]])["notes"] == [
+        "Made up.",
+        f"The runs also differ in seeds ({plain.seeds}; 3), mask_steps ({plain.mask_steps}; 7).",
+    ]
+
+
 def test_what_cannot_be_compared_is_named(tmp_path, architectures):
     folders, _ = architectures
 
