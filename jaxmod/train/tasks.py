@@ -88,6 +88,8 @@ def make_source(tasks: Mapping[str, Any], data: PyTree | None = None) -> Source:
     functions = [callable(task) for task in tasks.values()]
     if all(functions):
         made = tuple(tasks.values())
+        for name, f in tasks.items():
+            _check_parameters(name, f, pool)
         return Source(names, _draw_from_functions(made), {"index": jnp.arange(len(names))}, pool, made)
     if any(functions):
         raise ValueError("tasks mixes functions and arrays; give every task in the same way.")
@@ -127,6 +129,17 @@ def batch_shapes(source: Source, batch_size: int) -> PyTree:
                 f"tasks {first!r} and {name!r} give batches that differ: {shapes[0]} and {shapes[-1]}."
             )
     return shapes[0]
+
+
+def _check_parameters(name: str, f: Callable[..., Batch], pool: Any) -> None:
+    """Raises ValueError if a task has a parameter without a value, with what is always there."""
+    try:
+        inspect.signature(f).bind(None, 0, **_arguments(f, data=pool))
+    except TypeError as error:
+        raise ValueError(
+            f"task {name!r} cannot be called: {error}. Expected sample_batch(key, batch_size), if need be "
+            "with data, where data are given, and shared_key=None, which has to have a default."
+        ) from error
 
 
 def _arguments(f: Callable[..., Batch], **offered: Any) -> dict[str, Any]:

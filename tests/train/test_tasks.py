@@ -60,6 +60,25 @@ def test_functions_may_take_the_key_that_runs_share(key):
     assert draw(source, key, 0, 3)["drawn"].tolist() == [-1] * 3
 
 
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            lambda key, batch_size, data: {},
+            "task 'made' cannot be called: missing a required argument: 'data'",
+        ),
+        (
+            lambda key, batch_size, shared_key: {},
+            "'shared_key'.*shared_key=None, which has to have a default",
+        ),
+        (lambda key: {}, "task 'made' cannot be called: too many positional arguments"),
+    ],
+)
+def test_functions_with_parameters_that_nothing_fills_are_named(task, message):
+    with pytest.raises(ValueError, match=message):
+        make_source({"made": task})
+
+
 def test_batches_do_not_depend_on_the_other_tasks(key):
     tasks = two_tasks()
     together = make_source(dict(reversed(tasks.items())))
