@@ -1,12 +1,12 @@
 """What buckets of lengths save: masked steps on SCAN, all commands padded to the longest against buckets.
 
     python -m benchmarks.buckets
-    python -m benchmarks.buckets --networks=lstm --buckets=4,8
+    python -m benchmarks.buckets --networks=lstm --buckets=4 --buckets=8
 
 Both take turns, a chunk each a round, so that a busy machine slows all; a ratio is the median over the
 rounds. Which bucket a step has is drawn, so that a chunk may have more long ones than there are on average;
-`expected` is the mean over buckets of the steps of source and target, `drawn` that of the steps which were
-timed, both in parts of the longest. A JSON line each, then a table.
+`expected` is the mean over 10,000 steps of the steps of source and target, `drawn` that over those which
+were timed, both in parts of the longest. A JSON line each, then a table.
 """
 
 import statistics

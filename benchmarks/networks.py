@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmod import trees
 from jaxmod.data.arithmetic import load_addmul
 from jaxmod.losses import digit_cross_entropy
 from jaxmod.models.arithmetic import addmul_network
@@ -16,8 +17,9 @@ from jaxmod.models.fnn import FNN, SIZES
 from jaxmod.models.lstm import LSTMClassifier
 from jaxmod.models.resnet import ResNet110
 from jaxmod.models.seq2seq import Seq2SeqLSTM
-from jaxmod.models.transformer import Transformer, TransformerConfig
+from jaxmod.models.transformer import WHERE, Transformer, TransformerConfig
 from jaxmod.sequences import sequence_cross_entropy
+from jaxmod.vision.networks import MASKED
 
 __all__ = ["NETWORKS", "Network"]
 
@@ -42,6 +44,8 @@ class Network(NamedTuple):
     torch_targets: dict[str, float]
     """How many times PyTorch's speed a masked step should have at least, by platform; empty: not in
     `torch_step`."""
+    where: str = trees.DEFAULT_WHERE
+    """What is masked, as in the experiments."""
 
 
 def arithmetic(model: FNN | LSTMClassifier, chunk_steps: int, times_torch: float = 5) -> Network:
@@ -69,7 +73,7 @@ def images(model: Any, chunk_steps: int, times_torch: float | None = None) -> Ne
         return {"images": pixels, "labels": random.integers(0, 10, EXAMPLES)}
 
     faster = {"cpu": times_torch, "gpu": 3.0} if times_torch else {}
-    return Network(init, loss_fn, examples, 128, chunk_steps, LARGE, faster)
+    return Network(init, loss_fn, examples, 128, chunk_steps, LARGE, faster, MASKED)
 
 
 def sequences(
@@ -114,7 +118,7 @@ NETWORKS = {
         vocabulary=6,
         steps=(10, 40),
         chunk_steps=2,
-    ),
+    )._replace(where=WHERE),
     "seq2seq": sequences(
         Seq2SeqLSTM(dropout=0.0), vocabulary=6, steps=(10, 41), chunk_steps=2, times_torch=1.5
     ),

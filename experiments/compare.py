@@ -1,9 +1,10 @@
-"""Finished runs of an image experiment beside each other (Csordas et al. 2021, sections 3.3 and 5).
+"""Finished runs of an experiment beside each other (Csordas et al. 2021, sections 3.3 to 5).
 
 `class_removal`: do architectures take a class for the same others when its weights are gone? Figure 6 with
 all networks, and how far their confusion differences (figures 19 to 21) correlate, beside chance.
 `mask_stability`: are masks of a network trained with dropout found again as well? `transfer`: where masks
-start on used and on free weights (figures 3 and 15), a first layer that is reset, fewer samples.
+start on used and on free weights (figures 3 and 15), a first layer that is reset, fewer samples. `scan`: the
+LSTM and the Transformer (figures 4a and 16).
 
     python -m experiments.class_removal --preset=quick --workdir=runs/a
     python -m experiments.class_removal --preset=quick --config.architecture=cnn-no-dropout --workdir=runs/b
@@ -24,15 +25,18 @@ import numpy as np
 import jaxmod as jm
 from jaxmod import cli, configs, records
 from jaxmod.analysis.class_agreement import Agreement, class_agreement, off_diagonal
-from jaxmod.reports import format_value, stat
+from jaxmod.reports import format_value, percent, stat
 from jaxmod.summary import check
 
 TELLING = {
     "class_removal": ("architecture",),
     "mask_stability": ("architecture",),
     "transfer": ("used_logit", "new_logit", "reset_first_layer", "num_samples"),
+    "scan": ("model", "embedding"),
 }
 """Of each experiment that can be compared the fields by which runs are called, where they differ."""
+SAME = ("experiment", "dataset", "without", "length_cut", "data_seed")
+"""What must not differ: the data."""
 
 
 @dataclasses.dataclass
@@ -76,8 +80,8 @@ def read_runs(workdirs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
             )
         found.append(results)
         settings.append(_read(folder, "config.json"))
-    for key in ("experiment", "dataset"):
-        values = [record[key] for record in settings]
+    for key in SAME:
+        values = [format_value(record.get(key)) for record in settings]
         if len(set(values)) > 1:
             raise ValueError(f"the runs have different values of {key}: {', '.join(values)}.")
     if "stability" in found[0] and not common_changes(found):
@@ -105,8 +109,8 @@ def names(workdirs: tuple[str, ...], settings: list[dict[str, Any]]) -> list[str
         for field in TELLING[settings[0]["experiment"]]
         if len({str(record[field]) for record in settings}) > 1
     ]
-    if differ == ["architecture"]:
-        found = [record["architecture"] for record in settings]
+    if differ in (["architecture"], ["model"]):
+        found = [record[differ[0]] for record in settings]
     else:
         found = [", ".join(f"{field}={record[field]}" for field in differ) for record in settings]
     for unique in (found, [Path(folder).name for folder in workdirs]):
@@ -133,6 +137,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         "class_removal": compare_removal,
         "mask_stability": compare_stability,
         "transfer": compare_transfer,
+        "scan": compare_scan,
     }
     notes = list(dict.fromkeys(note for results in runs.values() for note in results["notes"]))
     notes += other_differences([_read(folder, "config.json") for folder in config.workdirs])
@@ -387,6 +392,41 @@ def transfer_checks(variants: Mapping[str, Any]) -> list[dict[str, Any]]:
             check("more than half of each mask stays unique", "yes (Fig. 15)", ours, most[name] < 0.5)
         )
     return rows
+
+
+def compare_scan(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Returns what networks and their masks can do on the test part of each split."""
+    del config
+    networks = {name: {"accuracy": results["scan"]["accuracy"]} for name, results in runs.items()}
+    splits = next(iter(runs.values()))["scan"]["splits"]
+    rows, judged = [], []
+    for name, found in networks.items():
+        accuracy = found["accuracy"]
+        control, own = accuracy["control"], {split: accuracy[split][split] for split in splits}
+        direct = {split: accuracy.get(f"direct {split}", {}).get(split) for split in splits}
+        rows += [[name, s, *map(percent, (control[s], own[s], direct[s]))] for s in splits]
+        gap = {split: 100 * (control[split]["mean"] - own[split]["mean"]) for split in splits}
+        judged.append(
+            check(
+                f"{name}: each mask is 10 points or more below the control on its test part",
+                "much lower (Fig. 4a)",
+                ", ".join(f"{split} {points:.1f} points" for split, points in gap.items()),
+                min(gap.values()) >= 10,
+            )
+        )
+    table = {
+        "title": "Accuracy on the test part of each split (%)",
+        "header": ["network", "split", "control mask", "mask of the split", "trained on the split"],
+        "rows": rows,
+        "words": 2,
+        "digits": 1,
+    }
+    return {
+        "question": "Does a network that solves SCAN do so by general rules, whatever its kind?",
+        "compared_scan": {"splits": splits, "networks": networks},
+        "tables": [table],
+        "checks": judged,
+    }
 
 
 if __name__ == "__main__":

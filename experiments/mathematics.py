@@ -16,6 +16,7 @@ the data directory (--data_dir or $JAXMOD_DATA), else in ~/.cache/jaxmod. The pu
 that directory has train-easy, train-medium and train-hard. The README's table has times and numbers.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -30,14 +31,14 @@ from jaxmod import cli, configs
 from jaxmod.data import mathematics, mathematics_generator
 from jaxmod.data.mathematics import LEVELS, MODULES, VOCABULARY, Mathematics, text_of
 from jaxmod.language import measures, networks
-from jaxmod.language.buckets import make_buckets
+from jaxmod.language.buckets import bucket_axes, make_buckets
 from jaxmod.language.mathematics_checks import checks
 from jaxmod.language.mathematics_tables import tables
 from jaxmod.language.networks import Functions
 from jaxmod.models.transformer import Transformer, TransformerConfig
 from jaxmod.noise import Generator
 from jaxmod.reports import stat
-from jaxmod.train.axes import Axes
+from jaxmod.train import devices
 
 MASKS = ("control", "easy")
 SHOWN = 6
@@ -181,17 +182,21 @@ def make_model(config: Config) -> Any:
 def mask_config(own: Any) -> jm.MaskConfig:
     """Returns how a task's masks are trained."""
     beta = own.beta * own.mask_batch_size / own.batch_size if own.network_alpha else own.beta
-    made = configs.mask_config(dataclasses.replace(own, batch_size=own.mask_batch_size, beta=beta))
-    # Batched over tasks or samples, a step would compute every bucket.
-    axes = Axes("unroll", "map") if own.buckets > 1 else Axes()
-    return dataclasses.replace(made, axes=axes, eval_examples=own.eval_examples)
+    made = configs.mask_config(dataclasses.replace(own, batch_size=own.mask_batch_size), beta=beta)
+    return dataclasses.replace(made, axes=bucket_axes(own.buckets), eval_examples=own.eval_examples)
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
     """Returns the results: for each task networks, masks, and what they answer."""
+    # All questions first: what is wrong with those of the last task is said before any training.
+    try:
+        data = {task: load_questions(config, task, progress) for task in config.task}
+    except ValueError as error:
+        raise cli.Refused(str(error)) from error
+    shown = example_questions(data)
     studies, kept = {}, {}
     for task in config.task:
-        studies[task], masks = study(of_task(config, task), task, workdir, progress)
+        studies[task], masks = study(of_task(config, task), task, data.pop(task), workdir, progress)
         kept |= {f"{task} {name}": mask for name, mask in masks.items()}
     if workdir:
         jm.save_masks(workdir.path / "masks.npz", kept)
@@ -200,18 +205,28 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
         "notes": [f"{task}: {of['source']}. {characters_of(of)}" for task, of in studies.items()],
         "model": "transformer",
         "runs": config.seeds,
-        "mathematics": {"tasks": studies, "examples": examples(studies)},
+        "mathematics": {"tasks": studies, "examples": shown},
     }
     return results | {"tables": tables(studies), "checks": checks(studies)}
 
 
+def load_questions(config: Config, task: str, progress: bool) -> Mathematics:
+    """Returns the questions of a task, made by as many processes as there are cores if need be."""
+    return mathematics.load_mathematics(
+        task,
+        config.count,
+        config.held_out,
+        seed=config.data_seed,
+        entropy=span(config),
+        processes=devices.usable_cores(),
+        progress=progress,
+    )
+
+
 def study(
-    own: Any, task: str, workdir: jm.Workdir | None, progress: bool
+    own: Any, task: str, data: Mathematics, workdir: jm.Workdir | None, progress: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns what a task's networks answer under each mask, and the masks."""
-    data = mathematics.load_mathematics(
-        task, own.count, own.held_out, seed=own.data_seed, entropy=span(own), progress=progress
-    )
     pool, tasks, functions = make_tasks(own, data)
     keys, _ = configs.run_keys(own)
 
@@ -306,29 +321,30 @@ def describe_answers(
     broken = measures.breaking(
         right["control"][0] & hard, right["easy"][0], data.valid["source_length"], SHOWN
     )
-    answers = {name: text_of(given[name][0][broken]) for name in MASKS}
-    first = int(np.flatnonzero(hard)[0])
+    answers = text_of(given["easy"][0][broken])
     return {
         "accuracy": {
             name: {group: stat(of[:, rows].mean(axis=1)) for group, rows in groups.items()}
             for name, of in right.items()
         },
-        "example": [questions[first], expected[first]],
         "broken": [
-            {"question": questions[row], "expected": expected[row], "easy mask": answers["easy"][i]}
-            for i, row in enumerate(broken)
+            {"question": questions[row], "expected": expected[row], "easy mask": answer}
+            for row, answer in zip(broken, answers, strict=True)
         ],
     }
 
 
-def examples(studies: Mapping[str, Any]) -> dict[str, list[str]]:
+def example_questions(data: Mapping[str, Mathematics]) -> dict[str, list[str]]:
     """Returns a hard question of each of the five tasks with its answer; of the studied ones, if need be."""
     found = {}
     for task in MODULES:
-        if task in studies:
-            found[task] = studies[task]["example"]
-        elif mathematics_generator.versions() is not None:
-            found[task] = list(mathematics_generator.generate_part(task, "hard", 0, 1)[0])
+        if task in data:
+            of, hard = data[task].valid, data[task].valid_level == LEVELS.index("hard")
+            sides = ((of[side][hard][:1], of[f"{side}_length"][hard][:1]) for side in ("source", "target"))
+            found[task] = [text_of(*side)[0] for side in sides]
+        else:
+            with contextlib.suppress(ValueError):  # the packages are not there, or do not work
+                found[task] = list(mathematics_generator.generate_part(task, "hard", 0, 1)[0])
     return found
 
 

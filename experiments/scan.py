@@ -12,6 +12,7 @@ Figures 4 and 16 of the paper.
     python -m experiments.scan --preset=paper     # 10 seeds, 25,000 steps for each network and mask
     python -m experiments.scan --preset=code --config.model=transformer    # beta of the authors' code
     python -m experiments.scan --preset=cpu --config.embedding=200    # masks lose input layers (C.6.1)
+    python -m experiments.compare --config.workdirs=LSTM,TRANSFORMER  # two of these runs, side by side
 
 The README's table has times and numbers.
 """
@@ -32,7 +33,7 @@ from jaxmod.data import scan
 from jaxmod.data.scan import ACTIONS, KINDS, WORDS, Rows, Scan
 from jaxmod.data.tokens import decode
 from jaxmod.language import measures, networks
-from jaxmod.language.buckets import make_buckets
+from jaxmod.language.buckets import bucket_axes, make_buckets
 from jaxmod.language.networks import Functions
 from jaxmod.language.scan_checks import checks
 from jaxmod.language.scan_tables import tables
@@ -40,7 +41,6 @@ from jaxmod.models.seq2seq import Seq2SeqLSTM
 from jaxmod.models.transformer import Transformer, TransformerConfig
 from jaxmod.noise import Generator
 from jaxmod.reports import stat
-from jaxmod.train.axes import Axes
 from jaxmod.types import Params
 
 MODELS = ("lstm", "transformer")
@@ -67,6 +67,7 @@ class Config:
     layers: int = 3
     transformer_dropout: float = 0.1
     source: str = "grammar"  # or tfds: the official files, if TensorFlow Datasets has prepared them
+    data_seed: int = 0  # of the draw of the split simple
     without: tuple[str, ...] = ()  # words whose commands are left out
     length_cut: int = 22  # the most actions that the split `length` trains on
     seeds: int = 10
@@ -127,8 +128,9 @@ def validate(config: Config) -> None:
     )  # fmt: skip
     if not 0 <= config.lstm_dropout < 1:
         raise ValueError(f"lstm_dropout={config.lstm_dropout}: expected 0 or more, and below 1.")
-    if config.direct_steps < 0:
-        raise ValueError(f"direct_steps={config.direct_steps}: expected 0 or more.")
+    for name in ("direct_steps", "data_seed"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name}={getattr(config, name)}: expected 0 or more.")
     make_model(config)
     configs.network_config(config)
     mask_config(config)
@@ -154,8 +156,7 @@ def mask_config(config: Config) -> jm.MaskConfig:
     """Returns how masks are trained."""
     beta = config.lstm_beta if config.model == "lstm" else config.transformer_beta
     made = configs.mask_config(config, beta=beta)
-    # Batched over tasks or samples, a step would compute every bucket.
-    return dataclasses.replace(made, axes=Axes("unroll", "map")) if config.buckets > 1 else made
+    return dataclasses.replace(made, axes=bucket_axes(config.buckets))
 
 
 def load_data(config: Config) -> Data:
@@ -163,7 +164,7 @@ def load_data(config: Config) -> Data:
     found = scan.load_scan(config.without)
     rows = {
         name: scan.split_rows(
-            split, found, length_cut=config.length_cut, seed=config.seed, source=config.source
+            split, found, length_cut=config.length_cut, seed=config.data_seed, source=config.source
         )
         for name, split in ({"simple": "simple"} | SPLITS).items()
     }
@@ -324,10 +325,19 @@ def describe_answers(
             name: {test: stat(of[:, rows.test].mean(axis=1)) for test, rows in data.rows.items()}
             for name, of in right.items()
         },
+        "learned": {
+            name: stat(of[:, data.rows[trained_on(name)].train].mean(axis=1)) for name, of in right.items()
+        },
         "lengths": {"bins": bins, "accuracy": by_length},
         "templates": {"first": first, "second": second, "accuracy": by_template},
         "broken": {split: broken(data, split, given[split][0], right) for split in SPLITS},
     }
+
+
+def trained_on(name: str) -> str:
+    """Returns the split whose training part a network or mask has learned."""
+    split = name.removeprefix("direct ")
+    return split if split in SPLITS else "simple"
 
 
 def _defined(values: np.ndarray) -> list[dict[str, Any] | None]:

@@ -27,9 +27,13 @@ from jaxmod.train import devices
 from jaxmod.types import Estimator
 from jaxmod.workdir import Workdir
 
-__all__ = ["Command", "main", "parse"]
+__all__ = ["Command", "Refused", "main", "parse"]
 
 _OPTIONS = "--preset, --workdir, --data_dir, --distributed or --config.FIELD=VALUE"
+
+
+class Refused(ValueError):
+    """What the user can mend, and only a run can find: its message alone is shown."""
 
 
 class Command(NamedTuple):
@@ -98,7 +102,7 @@ def main(
             workdir = stack.enter_context(Workdir.open(command.workdir, record))
             results = workdir.results()
         # FloatingPointError: a loss that is not finite. Other errors from here on are bugs.
-        with _sentences(name, OSError, FloatingPointError, MemoryError):
+        with _sentences(name, Refused, OSError, FloatingPointError, MemoryError):
             try:
                 _finish(command, record, workdir, results, run)
             except KeyboardInterrupt:

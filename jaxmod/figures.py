@@ -16,7 +16,7 @@ from jaxmod import files, plots, reports
 from jaxmod.analysis.recovery_plots import recovery_plans
 from jaxmod.joined.figures import specialization_plans
 from jaxmod.language.mathematics_figures import mathematics_plans
-from jaxmod.language.scan_figures import scan_plans
+from jaxmod.language.scan_figures import scan_comparison_plans, scan_plans
 from jaxmod.plans import Plan
 from jaxmod.reports import Results
 from jaxmod.structure.agreement_plots import agreement_plans
@@ -33,6 +33,7 @@ _PLANS: dict[str, Callable[[Results], list[Plan]]] = {
     "specialization": specialization_plans,
     "lesions": lesion_plans,
     "compared": comparison_plans,
+    "compared_scan": scan_comparison_plans,
     "transfer": transfer_plans,
     "stability": stability_plans,
     "removal": removal_plans,

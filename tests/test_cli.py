@@ -262,7 +262,10 @@ def test_a_workdir_that_cannot_be_is_refused(capsys, tmp_path):
     assert "cannot be written" in refusal(capsys, f"--workdir={tmp_path / 'file'}")
 
 
-@pytest.mark.parametrize("error", [OSError("No space left"), FloatingPointError("run 2 is not finite")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError("No space left"), FloatingPointError("run 2 is not finite"), cli.Refused("too few questions")],
+)
 def test_what_the_user_can_mend_is_one_sentence(error, capsys, tmp_path):
     with pytest.raises(SystemExit) as end:
         cli.main("fake", PRESETS, Runs(error), check, [f"--workdir={tmp_path}"])

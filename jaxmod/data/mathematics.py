@@ -68,7 +68,7 @@ def load_mathematics(
     seed: int = 0,
     entropy: tuple[float, float] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
-    processes: int | None = None,
+    processes: int = 1,
     progress: bool = False,
 ) -> Mathematics:
     """Returns the examples of a module.
@@ -98,8 +98,8 @@ def load_mathematics(
     """
     check_choice("module", module, MODULES)
     folder = sources.data_folder(data_dir)
-    texts = None if entropy else _published(folder, module, count)
-    if texts is None:
+    published = None if entropy else _published(folder, module)
+    if published is None:
         kept = (folder or _own_folder()) / "mathematics"
         texts = generated(
             kept, module, count, seed=seed, entropy=entropy, processes=processes, progress=progress
@@ -108,14 +108,16 @@ def load_mathematics(
         if entropy:
             source += f", entropy {entropy[0]:g} to {entropy[1]:g}"
     else:
+        texts = [_read_published(path, count) for path in published]
         source = f"the first {' + '.join(f'{len(pairs):,}' for pairs in texts)} published questions"
     return _split(texts, held_out, source)
 
 
 def check_mathematics(module: str, count: int, held_out: int, **options: Any) -> None:
-    """Raises as `load_mathematics` would, whose options it takes, but makes no questions.
+    """Raises as `load_mathematics` would, whose options it takes, where that can be told in seconds.
 
-    One of each difficulty, if a range of difficulty is given: it may be one that the module has not.
+    Published files are looked for, not read. Of questions that are to be made one of each difficulty is: the
+    packages may not work, or the module have none of this range.
     """
     check_choice("module", module, MODULES)
     if not 0 < held_out < count:
@@ -124,14 +126,13 @@ def check_mathematics(module: str, count: int, held_out: int, **options: Any) ->
         )
     folder = sources.data_folder(options.get("data_dir"))
     entropy = options.get("entropy")
-    published = None if entropy else _published(folder, module, count)
-    if published is not None:
-        _split(published, held_out, "")
-    elif mathematics_generator.versions() is None:
+    if not entropy and _published(folder, module):
+        return
+    if mathematics_generator.versions() is None:  # all questions may have been made elsewhere
         load_mathematics(module, count, held_out, **options)
-    elif entropy:
-        for level in LEVELS:
-            mathematics_generator.generate_part(module, level, 0, 1, options.get("seed", 0), entropy)
+        return
+    for level in LEVELS:
+        mathematics_generator.generate_part(module, level, 0, 1, options.get("seed", 0), entropy)
 
 
 def text_of(
@@ -180,7 +181,7 @@ def _split(texts: Sequence[Pairs], held_out: int, source: str) -> Mathematics:
     questions, answers = ([pair[side] for pair in flat] for side in (0, 1))
     examples = tokens.encode_pairs(questions, answers, (VOCABULARY, VOCABULARY))
     easy, _, hard = (digits([pair[0] for pair in pairs]) for pairs in unique)
-    easy_range = int(np.quantile(easy, 0.95))
+    easy_range = int(np.quantile(easy, 0.95, method="higher"))
     train, valid = ({name: x[rows] for name, x in examples.items()} for rows in (~is_valid, is_valid))
     return Mathematics(
         train=train,
@@ -195,14 +196,14 @@ def _split(texts: Sequence[Pairs], held_out: int, source: str) -> Mathematics:
     )
 
 
-def _published(folder: Path | None, module: str, count: int) -> list[Pairs] | None:
-    """Returns the first pairs of the published files, None if the folder has none of them."""
+def _published(folder: Path | None, module: str) -> list[Path] | None:
+    """Returns the published files of the three difficulties, None if the folder has none of them."""
     name = f"{MODULES[module]}__{module}.txt"
     for place in (folder, folder / _RELEASE) if folder else ():
         paths = [place / f"train-{level}" / name for level in LEVELS]
         there = [path for path in paths if path.exists()]
         if len(there) == len(paths):
-            return [_read_published(path, count) for path in paths]
+            return paths
         if there:
             missing = next(path for path in paths if path not in there)
             raise FileNotFoundError(

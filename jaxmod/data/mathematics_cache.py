@@ -1,16 +1,16 @@
 """Generated text of the Mathematics Dataset, kept in files: questions are dear (differentiate: 10 ms each).
 
-MODULE-LEVEL-seedS-COUNT.npz   the text, and the versions that made it
-MODULE-LEVEL-seedS.parts/      what is there so far, while it is being made
+MODULE-LEVEL-seedS.npz      the text, and the versions that made it
+MODULE-LEVEL-seedS.parts/   what is there so far, while it is being made
 
 Processes make parts of `PART` questions each; a run that is stopped loses the parts it was at. However many
-processes, the text is the same.
+processes, the text is the same. The questions of a smaller number are the first of a larger one: a file that
+has more than is asked for serves, and one that has less is carried on.
 """
 
 import concurrent.futures
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import warnings
@@ -32,6 +32,8 @@ __all__ = ["Pairs", "generated", "join_lines", "split_lines"]
 Pairs: TypeAlias = list[tuple[str, str]]
 """Questions and answers."""
 
+WORTH = 4000
+"""Questions for each process: to start one takes as long as some thousand questions of most modules."""
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -48,7 +50,7 @@ def generated(
     *,
     seed: int = 0,
     entropy: tuple[float, float] | None = None,
-    processes: int | None = None,
+    processes: int = 1,
     progress: bool = False,
 ) -> list[Pairs]:
     """Returns `count` questions and answers for each of the `LEVELS`, from the folder or made and kept there.
@@ -61,8 +63,8 @@ def generated(
       count: of questions for each level.
       seed: of the questions.
       entropy: as in `generate_part`.
-      processes: that make them; default: one for each core, if there is work for more than one. A script
-        that asks for several must keep its own work under `if __name__ == "__main__":`.
+      processes: that make them, at most: fewer if each had less than `WORTH` questions to make. A script that
+        asks for several must keep its own work under `if __name__ == "__main__":`.
       progress: report what has been made.
 
     Raises:
@@ -71,19 +73,19 @@ def generated(
     """
     span = "" if entropy is None else f"-entropy{entropy[0]:g}to{entropy[1]:g}"
     stems = {level: folder / f"{module}-{level}{span}-seed{seed}" for level in LEVELS}
-    wholes = {level: Path(f"{stem}-{count}.npz") for level, stem in stems.items()}
-    found = {level: _read(whole, count) for level, whole in wholes.items()}
-    missing = [level for level, pairs in found.items() if pairs is None]
+    wholes = {level: Path(f"{stem}.npz") for level, stem in stems.items()}
+    found = {level: (_read(whole) or [])[:count] for level, whole in wholes.items()}
+    missing = [level for level, pairs in found.items() if len(pairs) < count]
     jobs = [
         _Job(level, start // PART, min(PART, count - start))
         for level in missing
         for start in range(0, count, PART)
     ]
     paths = {job: Path(f"{stems[job.level]}.parts") / f"{job.part:05}.npz" for job in jobs}
-    parts = {job: _read(path, job.size) for job, path in paths.items()}
+    parts = {job: _part(found[job.level], job) or _read(path) for job, path in paths.items()}
     bar = Progress(f"questions of {module}", count * len(missing)) if progress else None
-    made = sum(job.size for job, pairs in parts.items() if pairs is not None)
-    wanted = [job for job in jobs if parts[job] is None]
+    wanted = [job for job in jobs if len(parts[job] or []) < job.size]
+    made = sum(job.size for job in jobs) - sum(job.size for job in wanted)
     for done, (job, pairs) in enumerate(_make(wanted, module, seed, entropy, processes), start=1):
         _write(paths[job], pairs)
         parts[job] = pairs
@@ -91,19 +93,23 @@ def generated(
         if bar and (done == len(wanted) or done % -(-len(wanted) // 20) == 0):
             bar.update(made, {})
     for level in missing:
-        found[level] = [pair for job in jobs if job.level == level for pair in parts[job] or ()]
-        _write(wholes[level], found[level] or [])
+        found[level] = [pair for job in jobs if job.level == level for pair in (parts[job] or [])[: job.size]]
+        _write(wholes[level], found[level])
         shutil.rmtree(f"{stems[level]}.parts", ignore_errors=True)
-    return [pairs or [] for pairs in found.values()]
+    return list(found.values())
+
+
+def _part(pairs: Pairs, job: _Job) -> Pairs | None:
+    """Returns the part from a file that has the first of all pairs, None if it does not reach so far."""
+    start = job.part * PART
+    return pairs[start : start + job.size] if start + job.size <= len(pairs) else None
 
 
 def _make(
-    jobs: Sequence[_Job], module: str, seed: int, entropy: Any, processes: int | None
+    jobs: Sequence[_Job], module: str, seed: int, entropy: Any, processes: int
 ) -> Iterator[tuple[_Job, Pairs]]:
     """Yields the jobs as they are done."""
-    if processes is None:
-        # A process takes as long to start as some thousand questions of most modules.
-        processes = min(os.cpu_count() or 1, sum(job.size for job in jobs) // 4000)
+    processes = min(processes, sum(job.size for job in jobs) // WORTH)
     if processes <= 1:
         for job in jobs:
             yield job, generate_part(module, job.level, job.part, job.size, seed, entropy)
@@ -135,8 +141,8 @@ def _write(path: Path, pairs: Pairs) -> None:
     files.write_atomically(path, lambda file: np.savez_compressed(file, text=text, versions=made_by))
 
 
-def _read(path: Path, count: int) -> Pairs | None:
-    """Returns the first `count` pairs of a file, None if it is missing, damaged, short or of other versions.
+def _read(path: Path) -> Pairs | None:
+    """Returns the pairs of a file, None if it is missing, damaged or of other versions.
 
     Without the packages, which alone could make it anew, any version is good.
     """
@@ -156,7 +162,7 @@ def _read(path: Path, count: int) -> Pairs | None:
         )
         warnings.warn(f"{path} was made by other versions and is made anew ({changed}).", stacklevel=3)
         return None
-    return pairs[:count] if len(pairs) >= count else None
+    return pairs
 
 
 def join_lines(pairs: Pairs) -> str:

@@ -40,7 +40,7 @@ LONGEST_QUESTION, LONGEST_ANSWER = 160, 30
 PART = 1000
 """Questions that one seed gives: what processes share, and what is lost when they are stopped."""
 
-_MOST_REFUSED = 200  # too long questions in turn; of those of the paper at most 60% are too long
+_MOST_REFUSED = 200  # draws in turn without a question; of those of the paper at most 60% are too long
 _RECIPE = "1"  # to be raised when the same seed gives other text than before
 _EXTRA = "pip install 'jaxmod[mathematics]'"
 
@@ -77,8 +77,9 @@ def generate_part(
         have; default: the module's own, 4 to 16 for add_or_sub and 3 to 10 for the others.
 
     Raises:
-      ValueError: an unknown module or level; the package is not installed (the command that brings it is
-        named); the module has no questions of this entropy, or all of them are too long.
+      ValueError: an unknown module or level; the package is not installed or does not work with this SymPy
+        (the command that brings it is named); the module has no questions of this entropy, or all of them
+        are too long.
     """
     check_choice("module", module, MODULES)
     check_choice("level", level, LEVELS)
@@ -88,18 +89,17 @@ def generate_part(
         pairs: list[tuple[str, str]] = []
         refused = 0
         while len(pairs) < count:
+            reason = f"longer than {LONGEST_QUESTION} or {LONGEST_ANSWER} characters"
             try:
                 problem = sample()
+                pair = str(problem.question), str(problem.answer)
             except (ValueError, OverflowError) as error:
-                raise _out_of_range(module, level, entropy, str(error)) from error
-            pair = str(problem.question), str(problem.answer)
-            if len(pair[0]) <= LONGEST_QUESTION and len(pair[1]) <= LONGEST_ANSWER:
+                pair, reason = None, str(error)
+            if pair and len(pair[0]) <= LONGEST_QUESTION and len(pair[1]) <= LONGEST_ANSWER:
                 pairs.append(pair)
                 refused = 0
             elif (refused := refused + 1) == _MOST_REFUSED:
-                raise _out_of_range(
-                    module, level, entropy, f"longer than {LONGEST_QUESTION} or {LONGEST_ANSWER} characters"
-                )
+                raise _out_of_range(module, level, entropy, reason)
     return pairs
 
 
@@ -131,9 +131,12 @@ def _package() -> dict[str, types.ModuleType]:
             "questions are made by the packages mathematics_dataset and sympy, which are not installed; "
             f"bring them by: {_EXTRA}"
         )
-    solvers = importlib.import_module("sympy.solvers.diophantine")
-    # SymPy moved this function; it is put back for as long as the import takes.
-    moved = importlib.import_module("sympy.solvers.diophantine.diophantine").base_solution_linear
+    try:
+        solvers = importlib.import_module("sympy.solvers.diophantine")
+        # SymPy moved this function; it is put back for as long as the import takes.
+        moved = importlib.import_module("sympy.solvers.diophantine.diophantine").base_solution_linear
+    except (ImportError, AttributeError) as error:
+        raise _broken(error) from error
     missing = not hasattr(solvers, "base_solution_linear")
     if missing:
         vars(solvers)["base_solution_linear"] = moved
@@ -144,6 +147,8 @@ def _package() -> dict[str, types.ModuleType]:
                 family: importlib.import_module(f"mathematics_dataset.modules.{family}")
                 for family in MODULES.values()
             }
+    except (ImportError, AttributeError) as error:
+        raise _broken(error) from error
     finally:
         if missing:
             del vars(solvers)["base_solution_linear"]
@@ -152,6 +157,13 @@ def _package() -> dict[str, types.ModuleType]:
     composition._ALLOWED_SYMBOLS = _SortedSet(set(string.ascii_lowercase) - {"e"})
     polynomials.np = _old_numpy()
     return families
+
+
+def _broken(error: Exception) -> ValueError:
+    return ValueError(
+        f"mathematics_dataset does not work with the packages that are installed ({error}); bring those that "
+        f"it works with by: {_EXTRA}"
+    )
 
 
 class _SortedSet(frozenset[str]):

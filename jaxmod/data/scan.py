@@ -269,7 +269,7 @@ def _official_rows(split: str, scan: Scan, data_dir: str | os.PathLike[str] | No
     if (found := sources.tfds_records(f"scan/{split}", data_dir)) is None:
         raise FileNotFoundError(
             f"TensorFlow Datasets has not prepared scan/{split} on this computer. Run: "
-            f"pip install -e '.[tfds]' && tfds build scan/{split} --file_format=array_record; or choose "
+            f"pip install 'jaxmod[tfds]' && tfds build scan/{split} --file_format=array_record; or choose "
             "source='grammar'."
         )
     records, folder = found
@@ -282,7 +282,10 @@ def _official_rows(split: str, scan: Scan, data_dir: str | os.PathLike[str] | No
             row = row_of.get(command)
             if row is None or scan.actions[row] != actions:
                 expected = "none of these commands" if row is None else f"by grammar {scan.actions[row]!r}"
-                raise ValueError(f"{folder} has {command!r} as {actions!r}, which is {expected}.")
+                raise ValueError(
+                    f"{folder} has {command!r} as {actions!r}, which is {expected}. Only the whole grammar "
+                    "has official files."
+                )
             lines.append(row)
         return np.sort(np.array(lines, np.int32))
 

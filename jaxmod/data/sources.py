@@ -1,4 +1,4 @@
-"""Where image data sets lie on this computer: `NAME.npz`, TensorFlow Datasets, a Debian package.
+"""Where data sets lie on this computer: `NAME.npz`, TensorFlow Datasets, a Debian package.
 
 Nothing is downloaded, and what is found is returned as it is stored: `images` checks it.
 """

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from jaxmod.train.axes import Axes
 from jaxmod.train.tasks import num_examples
 from jaxmod.types import Batch
 
-__all__ = ["Buckets", "make_buckets"]
+__all__ = ["Buckets", "bucket_axes", "make_buckets"]
 
 _BUCKET = 1  # of what is drawn from the shared key; the coin of teacher forcing has 0
 
@@ -35,8 +36,8 @@ class Buckets(NamedTuple):
 def make_buckets(tasks: Mapping[str, Mapping[str, np.ndarray]], count: int) -> Buckets:
     """Returns the tasks in buckets of about as many examples each, by source and target length together.
 
-    A step of all runs has one bucket, drawn from the key that they share. `vmap` over tasks or samples would
-    compute every bucket in each step: have these axes mapped or unrolled.
+    A step of all runs has one bucket, drawn from the key that they share; masks are to be trained with
+    `bucket_axes`.
 
     Args:
       tasks: name -> examples.
@@ -68,6 +69,11 @@ def make_buckets(tasks: Mapping[str, Mapping[str, np.ndarray]], count: int) -> B
         samplers[name] = _sampler(offset, ends)
         offset += sizes[name]
     return Buckets(shapes, examples, samplers)
+
+
+def bucket_axes(count: int) -> Axes:
+    """Returns how masks are trained on so many buckets: vmapped tasks or samples would compute every one."""
+    return Axes("unroll", "map") if count > 1 else Axes()
 
 
 def _sampler(offset: int, ends: np.ndarray) -> Callable[..., Batch]:

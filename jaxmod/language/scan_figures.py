@@ -1,5 +1,6 @@
-"""Figures of the experiments on sequences; `experiments.scan` has the numbers."""
+"""Figures of `experiments.scan`."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxmod.plans import Plan
 from jaxmod.plots import COLOURS, INK, grouped_bars, legend_above
 from jaxmod.reports import Results
 
-__all__ = ["plot_lengths", "plot_templates", "scan_plans"]
+__all__ = ["plot_lengths", "plot_templates", "scan_comparison_plans", "scan_plans"]
 
 _UNDEFINED = {"mean": None, "std": None, "runs": []}
 
@@ -23,6 +24,37 @@ def scan_plans(results: Results) -> list[Plan]:
     if any(name.startswith("direct") for name in found["accuracy"]):
         plans.append(_direct(found, model))
     return [*plans, _exclusive(found, model), _lengths(found, model), _templates(found, model)]
+
+
+def scan_comparison_plans(results: Results) -> list[Plan]:
+    """Returns the figures of the paper that have several networks, of `experiments.compare`."""
+    found = results["compared_scan"]
+    splits, of = found["splits"], {name: x["accuracy"] for name, x in found["networks"].items()}
+
+    def bars(series: Mapping[str, str], figure: Figure) -> None:
+        groups = [f"{split}\n{name}" for split in splits for name in of]
+        rows = {
+            label: [accuracy[key.format(split)][split] for split in splits for accuracy in of.values()]
+            for label, key in series.items()
+        }
+        _accuracies(figure.subplots(), groups, rows)
+
+    width = 1.4 + 0.75 * len(splits) * len(of)
+    gap = {"control mask": "control", "mask of the split": "{}"}
+    caption = (
+        "Figure 4a of the paper: accuracy on the test part of each split, under the control mask and under "
+        "the mask that was trained on the training part of the split."
+    )
+    plans = [Plan("fig04a_networks", caption, (width, 3.4), functools.partial(bars, gap))]
+    if all(f"direct {split}" in accuracy for accuracy in of.values() for split in splits):
+        caption = (
+            "Figure 16 of the paper: accuracy on the test part of each split of networks trained on its "
+            "training part alone, without masks, beside masks of the network that was trained on all kinds "
+            "of commands."
+        )
+        series = {"trained on the split": "direct {}", "mask of the split": "{}", "control mask": "control"}
+        plans.append(Plan("fig16_networks", caption, (width, 3.4), functools.partial(bars, series)))
+    return plans
 
 
 def _model(results: Results) -> str:

@@ -14,14 +14,15 @@ def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": "Accuracy on test parts (%)",
-            "header": ["weights in use", *tests, "kept"],
+            "header": ["weights in use", "learned", *tests, "kept"],
             "rows": [
-                [name, *(percent(row[test]) for test in tests), percent(density.get(name))]
+                [name, percent(found["learned"][name]), *(percent(row[test]) for test in tests),
+                 percent(density.get(name))]
                 for name, row in found["accuracy"].items()
             ],
             "digits": 1,
-            "note": "Columns: the test part of a split. Rows: the network, masks of it, and networks trained "
-            "on the training part of a split alone (direct).",
+            "note": "Columns: the test part of a split; learned: the training part of its own. Rows: the "
+            "network, masks of it, and networks trained on the training part of a split alone (direct).",
         },
         {
             "title": "Output weights of each token that a mask lacks, of those that the control keeps (%)",

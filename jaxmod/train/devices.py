@@ -34,6 +34,7 @@ __all__ = [
     "place",
     "put",
     "runs_mesh",
+    "usable_cores",
 ]
 
 RUNS_AT_ONCE = 16
@@ -50,9 +51,13 @@ def one_for_each_core() -> None:
     told = jax.config.jax_num_cpu_devices > 0  # pyright: ignore[reportAttributeAccessIssue]
     if told or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with contextlib.suppress(RuntimeError):  # JAX has its devices already
-        jax.config.update("jax_num_cpu_devices", cores or 1)
+        jax.config.update("jax_num_cpu_devices", usable_cores())
+
+
+def usable_cores() -> int:
+    """Returns how many cores of the CPU this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def runs_mesh(runs: int) -> Mesh | None:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxmod.data import tokens
+from jaxmod.data import mathematics, tokens
 from jaxmod.data.mathematics import LEVELS, VOCABULARY, digits, load_mathematics, text_of
 
 SMALL = {"count": 40, "held_out": 8, "entropy": (1.0, 4.0)}
@@ -85,6 +85,17 @@ def test_published_files_are_read(tmp_path):
     )
 
 
+def test_published_files_are_looked_for_and_not_read(tmp_path, monkeypatch):
+    write_published(tmp_path, [sort_pairs(level, 5) for level in (1, 2, 3)])
+    monkeypatch.setattr(mathematics, "_read_published", lambda *_: pytest.fail("read"))
+    mathematics.check_mathematics("sort", 5, 1, data_dir=tmp_path)
+    with pytest.raises(ValueError, match="held_out=5 of 5 questions"):
+        mathematics.check_mathematics("sort", 5, 5, data_dir=tmp_path)
+    (tmp_path / "train-hard" / "comparison__sort.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="train-hard/comparison__sort.txt is not"):
+        mathematics.check_mathematics("sort", 5, 1, data_dir=tmp_path)
+
+
 def test_hard_questions_in_the_easy_range(tmp_path):
     easy = [(f"Sort {i}, 1.", "x") for i in range(10, 30)]  # 3 digits
     hard = [("Sort 1, 2.", "x"), ("Sort 1, 23.", "x"), ("Sort 111, 2.", "x"), ("Sort 1111, 2.", "x")]
@@ -136,7 +147,7 @@ def test_without_a_data_directory_the_cache_is_the_users(tmp_path, monkeypatch):
     monkeypatch.delenv("JAXMOD_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load_mathematics("sort", 3, 1, entropy=(1, 4))
-    assert len(list((tmp_path / "jaxmod" / "mathematics").glob("sort-*-seed0-3.npz"))) == 3
+    assert len(list((tmp_path / "jaxmod" / "mathematics").glob("sort-*-seed0.npz"))) == 3
 
 
 @pytest.mark.parametrize(

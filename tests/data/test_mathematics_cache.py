@@ -1,5 +1,7 @@
 """Questions kept in files: made once, by however many processes, and anew where a file cannot be trusted."""
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,7 @@ def test_questions_are_made_once(tmp_path, expected, monkeypatch, capsys):
     assert generated(tmp_path / "new", **SIZES, progress=True) == expected
     assert "questions of sort: step 30 of 30" in capsys.readouterr().err
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == sorted(
-        f"sort-{level}-entropy1to4-seed0-10.npz" for level in LEVELS
+        f"sort-{level}-entropy1to4-seed0.npz" for level in LEVELS
     )
     no_more(monkeypatch)
     assert generated(tmp_path / "new", **SIZES) == expected
@@ -46,8 +48,25 @@ def test_questions_are_made_once(tmp_path, expected, monkeypatch, capsys):
     assert generated(tmp_path / "new", **SIZES) == expected
 
 
-def test_several_processes_make_the_same(tmp_path, expected):
+def test_fewer_questions_are_the_first_of_more(tmp_path, expected, monkeypatch):
+    generated(tmp_path, "sort", 6, entropy=(1.0, 4.0))
+    made = []
+    monkeypatch.setattr(
+        mathematics_cache, "generate_part", lambda *job: made.append(job) or generate_part(*job)
+    )
+    assert generated(tmp_path, **SIZES) == expected
+    assert [job[2] for job in made] == [1, 2] * 3  # the first four of each were there
+    no_more(monkeypatch)
+    assert generated(tmp_path, "sort", 7, entropy=(1.0, 4.0)) == [pairs[:7] for pairs in expected]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_several_processes_make_the_same(tmp_path, expected, monkeypatch):
+    monkeypatch.setattr(mathematics_cache, "WORTH", 1)
     assert generated(tmp_path, **SIZES, processes=2) == expected
+    monkeypatch.setattr(mathematics_cache, "WORTH", 31)  # of 30: too few for two
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("started"))
+    assert generated(tmp_path / "alone", **SIZES, processes=2) == expected
 
 
 def test_what_was_made_before_a_stop_is_kept(tmp_path, expected, monkeypatch):
@@ -78,7 +97,7 @@ def test_what_was_made_before_a_stop_is_kept(tmp_path, expected, monkeypatch):
 @pytest.mark.parametrize("keep", [0, 10, -20])
 def test_a_file_cut_short_is_made_anew(keep, tmp_path, expected):
     generated(tmp_path, **SIZES)
-    file = tmp_path / "sort-hard-entropy1to4-seed0-10.npz"
+    file = tmp_path / "sort-hard-entropy1to4-seed0.npz"
     whole = file.read_bytes()
     file.write_bytes(whole[:keep])
     with pytest.warns(UserWarning, match="sort-hard.* is damaged and is made anew"):
@@ -88,7 +107,7 @@ def test_a_file_cut_short_is_made_anew(keep, tmp_path, expected):
 
 def test_a_flipped_bit_is_found(tmp_path, expected):
     generated(tmp_path, **SIZES)
-    file = tmp_path / "sort-easy-entropy1to4-seed0-10.npz"
+    file = tmp_path / "sort-easy-entropy1to4-seed0.npz"
     content = bytearray(file.read_bytes())
     content[len(content) // 4] ^= 4
     file.write_bytes(content)
@@ -138,7 +157,6 @@ def test_lines_that_are_no_pairs_are_named(text, message):
 def test_text_is_kept_as_it_is(tmp_path):
     pairs = [("What is 1 - -2.5?", "3.5")] * 3
     mathematics_cache._write(tmp_path / "x.npz", pairs)
-    assert mathematics_cache._read(tmp_path / "x.npz", 2) == pairs[:2]
-    assert mathematics_cache._read(tmp_path / "x.npz", 4) is None
+    assert mathematics_cache._read(tmp_path / "x.npz") == pairs
     with np.load(tmp_path / "x.npz") as file:
         assert file["text"].tobytes().decode() == join_lines(pairs)

@@ -1,11 +1,13 @@
 """Generated questions: their answers worked out anew, and their text whatever the process."""
 
 import hashlib
+import itertools
 import os
 import random
 import re
 import subprocess
 import sys
+import types
 from fractions import Fraction
 
 import numpy as np
@@ -180,6 +182,28 @@ def test_a_range_without_questions_is_named(monkeypatch):
         generate_part("sort", "easy", 0, 1, entropy=(30, 60))
     with pytest.raises(ValueError, match="linear_1d has no hard .* entropy=60,90 .*choose a lower range"):
         generate_part("linear_1d", "hard", 0, 1, entropy=(60, 90))
+
+
+def test_a_draw_that_fails_is_drawn_again(monkeypatch):
+    samplers = mathematics_generator._samplers("easy", (2, 3))
+    turns = itertools.count()
+
+    def now_and_then():
+        if next(turns) % 2:
+            raise ValueError("no such number")
+        return samplers["sort"]()
+
+    given = {**samplers, "sort": now_and_then}
+    monkeypatch.setattr(mathematics_generator, "_samplers", lambda *_: given)
+    assert len(generate_part("sort", "easy", 0, 3, entropy=(2, 3))) == 3 and next(turns) == 5
+
+
+def test_packages_that_do_not_work_together_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sympy.solvers.diophantine.diophantine", types.ModuleType("changed"))
+    mathematics_generator._package.cache_clear()
+    mathematics_generator._samplers.cache_clear()
+    with pytest.raises(ValueError, match=r"does not work with .*base_solution_linear.*pip install 'jaxmod"):
+        generate_part("sort", "easy", 0, 1, entropy=(2, 3))
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):

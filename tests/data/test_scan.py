@@ -108,10 +108,30 @@ def test_the_official_rules(everything, rows):
         assert all(f" {primitive} " in f" {command} " for command in test)
     turn_left = commands_of(everything, rows["addprim_turn_left"].train)
     assert "turn opposite left" in turn_left and "turn around left" in turn_left
-    around = [c for c in commands_of(everything, rows["filler_num2"].train) if "around right" in c]
-    assert {word for c in around for word in (c.split()[c.split().index("around") - 1],)} >= {"look", "walk"}
-    assert not any(f"{verb} around right" in c for c in around for verb in ("jump", "run", "turn"))
-    np.testing.assert_array_equal(rows["filler_num3"].train, rows["template_jump_around_right"].train)
+
+
+@pytest.mark.parametrize(
+    ("split", "turned", "tested", "allowed"),
+    [
+        ("template_right", "right", "walk look run jump", ""),
+        ("template_opposite_right", "opposite right", "walk look run jump", ""),
+        ("template_around_right", "around right", "walk look run jump", ""),
+        ("template_jump_around_right", "around right", "jump", "look walk run"),
+        ("filler_num0", "around right", "jump", ""),
+        ("filler_num1", "around right", "jump", "look"),
+        ("filler_num2", "around right", "jump", "look walk"),
+        ("filler_num3", "around right", "jump", "look walk run"),
+    ],
+)
+def test_the_rules_of_templates_and_fillers(everything, rows, split, turned, tested, allowed):
+    def has(command, verbs):
+        return any(f" {verb} {turned} " in f" {command} " for verb in verbs)
+
+    unseen = {"walk", "look", "run", "jump", "turn"} - set(allowed.split())
+    train = [c for c in everything.commands if not has(c, unseen)]
+    test = [c for c in everything.commands if has(c, tested.split()) and not has(c, ["turn"])]
+    found = ([everything.commands[row] for row in part] for part in rows[split])
+    assert list(found) == [train, test]
 
 
 def test_tokens_are_numbered_by_their_frequency(everything, rows):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import class_removal, compare, mask_stability, transfer
+from experiments import class_removal, compare, mask_stability, scan, transfer
 from jaxmod import figures, reports
 from jaxmod.reports import stat
 
@@ -151,6 +151,38 @@ def test_it_can_be_shown(architectures, tmp_path):
     assert "How far confusion differences correlate" in reports.summary(found)
     paths = figures.draw_all(found, tmp_path)
     assert {p.stem for p in paths.values()} == {"fig06_networks", "agreement"}
+
+
+def split_accuracies(own, direct=True):
+    """Returns results of `scan` in which the masks of the splits have this accuracy on their test parts."""
+    splits = ["turn_left", "jump", "length"]
+    tests = ["simple", *splits]
+    names = ["network", "control", *splits, *(f"direct {split}" for split in splits if direct)]
+    accuracy = {name: {test: stat([0.97, 0.99]) for test in tests} for name in names}
+    for split in splits:
+        accuracy[split][split] = stat([own, own])
+    return {"notes": [], "scan": {"splits": splits, "accuracy": accuracy}}
+
+
+def test_networks_for_scan(tmp_path):
+    folders = [
+        write(tmp_path / "a", scan.Config(), split_accuracies(0.4)),
+        write(tmp_path / "b", scan.Config(model="transformer"), split_accuracies(0.93)),
+    ]
+    found = compared(folders)
+    assert list(found["compared_scan"]["networks"]) == ["lstm", "transformer"]
+    assert [row["holds"] for row in found["checks"]] == [True, False]
+    assert [row[:2] for row in found["tables"][0]["rows"]][:2] == [["lstm", "turn_left"], ["lstm", "jump"]]
+    assert "40.0" in reports.summary(found)
+    paths = figures.draw_all(found, tmp_path / "figures")
+    assert {p.stem for p in paths.values()} == {"fig04a_networks", "fig16_networks"}
+    short = write(tmp_path / "c", scan.Config(embedding=200), split_accuracies(0.4, direct=False))
+    without = compared([folders[0], short])
+    assert list(without["compared_scan"]["networks"]) == ["embedding=16", "embedding=200"]
+    assert list(figures.draw_all(without, tmp_path / "more")) == list(paths)[:1]
+    other = write(tmp_path / "d", scan.Config(without=("around",)), split_accuracies(0.4))
+    with pytest.raises(ValueError, match="different values of without: , around"):
+        compare.validate(compare.Config((folders[0], other)))
 
 
 def test_runs_that_differ_in_nothing_that_tells_are_called_by_their_folders():

@@ -10,7 +10,7 @@ import pytest
 
 import jaxmod as jm
 from experiments import mathematics as experiment
-from jaxmod import figures, reports, trees
+from jaxmod import cli, figures, reports, trees
 from jaxmod.data import mathematics, mathematics_generator
 from jaxmod.data.mathematics import VOCABULARY
 from jaxmod.language import networks
@@ -31,6 +31,7 @@ TINY = experiment.Config(
     mask_learning_rate=1.2,
     mask_batch_size=8,
     num_samples=1,
+    buckets=2,
     chunk_steps=2,
     eval_examples=4,
 )
@@ -65,7 +66,8 @@ def test_each_task_is_studied_at_each_difficulty(results):
     shares = found["sharing"]["remaining"]["total"]
     assert 0 < shares["shared"]["mean"] <= 1
     assert set(results["mathematics"]["examples"]) == set(experiment.SETTINGS)
-    assert results["mathematics"]["examples"]["sort"] == found["example"]
+    question, answer = results["mathematics"]["examples"]["sort"]
+    assert sorted(re.findall(r"-?\d+", question)) == sorted(re.findall(r"-?\d+", answer))
 
 
 def test_it_can_be_shown(results, tmp_path):
@@ -116,12 +118,13 @@ def test_accuracies_by_difficulty_and_what_breaks():
     assert any(beyond) and accuracy["no mask"]["hard beyond easy"]["mean"] == 1
     assert found["broken"] and all(row["question"].startswith("hard") for row in found["broken"])
     assert {row["easy mask"] for row in found["broken"]} == {"q"}
-    assert found["example"][0] == questions[np.flatnonzero(hard)[0]]
+    first = np.flatnonzero(hard)[0]
+    assert experiment.example_questions({"sort": data})["sort"] == [questions[first], "z"]
 
 
 def test_masks_are_trained_on_their_questions():
     data = mathematics.load_mathematics("sort", TINY.count, TINY.held_out, entropy=(1.0, 4.0))
-    own = experiment.of_task(TINY, "sort")
+    own = experiment.of_task(dataclasses.replace(TINY, buckets=1), "sort")
     pool, tasks, _ = experiment.make_tasks(own, data)
     assert pool is data.train and len(tasks["control"]) == len(data.train_level)
     assert (data.train_level[tasks["easy"]] == 0).all() and (data.train_level == 0).sum() == len(
@@ -132,24 +135,53 @@ def test_masks_are_trained_on_their_questions():
     assert len(pool["source"]) == len(pool["target"]) == len(tasks["control"]) + len(tasks["easy"])
 
 
-def test_another_seed_of_the_networks_keeps_the_questions(monkeypatch):
-    asked = []
-
-    class Asked(Exception):
-        pass
-
-    def load(*_, seed, **__):
-        asked.append(seed)
-        raise Asked
-
-    monkeypatch.setattr(mathematics, "load_mathematics", load)
-    for changes in ({"seed": 3}, {"data_seed": 5}):
-        with pytest.raises(Asked):
-            experiment.run(dataclasses.replace(TINY, **changes))
-    assert asked == [0, 5]
+def test_another_seed_of_the_networks_keeps_the_questions():
+    plain, again, other = (
+        experiment.load_questions(dataclasses.replace(TINY, **changes), "sort", progress=False)
+        for changes in ({}, {"seed": 3}, {"data_seed": 5})
+    )
+    np.testing.assert_array_equal(plain.train["source"], again.train["source"])
+    assert (
+        plain.train["source"].shape != other.train["source"].shape
+        or (plain.train["source"] != other.train["source"]).any()
+    )
 
 
-def test_the_settings_of_table_1():
+def test_what_is_wrong_with_the_last_task_is_said_before_any_training(monkeypatch):
+    monkeypatch.setattr(jm, "train_network", lambda *_, **__: pytest.fail("trained"))
+    few = dataclasses.replace(TINY, task=("sort", "add_or_sub"), entropy=(0.1, 0.4), count=60, held_out=59)
+    experiment.validate(few)
+    with pytest.raises(cli.Refused, match=r"held_out=59 of .* different \w+ questions"):
+        experiment.run(few)
+
+
+def test_without_the_packages_only_studied_tasks_have_examples(monkeypatch):
+    def broken(*_):
+        raise ValueError("does not work")
+
+    monkeypatch.setattr(mathematics_generator, "_samplers", broken)
+    assert list(experiment.example_questions({"sort": fake_data()})) == ["sort"]
+
+
+@pytest.mark.parametrize(
+    ("task", "batches", "beta", "steps", "rate", "warmup"),
+    [
+        ("add_or_sub", (256, 256), 2e-5, (30_000, 30_000), 0.03, 0),
+        ("linear_1d", (512, 400), 1e-6, (200_000, 50_000), 0.02, 5_000),
+        ("differentiate", (128, 128), 1e-5, (40_000, 40_000), 0.03, 0),
+        ("sort", (256, 256), 3e-6, (30_000, 30_000), 0.03, 0),
+        ("collect", (128, 256), 1e-6, (200_000, 50_000), 0.02, 5_000),
+    ],
+)
+def test_table_1(task, batches, beta, steps, rate, warmup):
+    own = experiment.of_task(experiment.PRESETS["paper"], task)
+    how = experiment.mask_config(own)
+    assert (own.batch_size, how.batch_size, how.beta) == (*batches, beta)
+    assert (own.network_steps, how.steps, how.learning_rate, own.warmup) == (*steps, rate, warmup)
+    assert (how.num_samples, how.clip_norm, own.network_learning_rate) == (8, 1.0, 1e-4)
+
+
+def test_the_presets_of_paper_and_code():
     own = experiment.of_task(experiment.PRESETS["paper"], "linear_1d")
     assert (own.batch_size, own.mask_batch_size, own.warmup) == (512, 400, 5000)
     assert experiment.mask_config(own).beta == 1e-6
@@ -190,7 +222,7 @@ def test_presets_are_valid_for_every_task(preset, task):
         ({"entropy": (3.0, float("inf"))}, "expected nothing, or two numbers"),
         (
             {"task": ("linear_1d",), "entropy": (60.0, 90.0)},
-            "linear_1d has no easy questions of entropy=60,90",
+            "linear_1d has no hard questions of entropy=60,90",
         ),
         ({"num_samples": 3}, "num_samples=3 does not divide mask_batch_size=8"),
         ({"mask_batch_size": 0}, "mask_batch_size=0: expected a number above 0"),

@@ -53,10 +53,7 @@ def test_everything_is_measured(results):
     assert list(found["removed"]) == masks[1:] and found["tokens"] == [*ACTIONS, "END"]
     layers = ["encoder l0 ih", "encoder l0 hh", "decoder l0 ih", "decoder l0 hh", "output"]
     assert found["layers"] == layers
-    for split in masks[1:]:
-        for layer in [*layers, "total"]:
-            kept, gone = (found[key][split][layer]["runs"] for key in ("remaining", "exclusive"))
-            np.testing.assert_allclose(np.array(kept) + gone, 1)
+    assert set(found["learned"]) == set(found["accuracy"])
     assert found["templates"]["first"] == ["X", "X D"] and found["lengths"]["bins"][-1] == [8, 8]
 
 
@@ -81,7 +78,8 @@ def test_answers_are_sorted_into_splits_lengths_and_templates(data):
     given = np.full((2, len(commands), 9), len(ACTIONS), np.uint8)
     masks = {split: np.zeros((2, len(commands)), bool) for split in scan.SPLITS}
     found = scan.describe_answers(data, {**{s: given for s in masks}}, {**right, **masks})
-    of = found["accuracy"]["network"]
+    of, learned = found["accuracy"]["network"], found["learned"]
+    assert learned["jump"]["runs"] == [0, 0] and 0 < learned["network"]["runs"][0] < 1
     assert of["jump"]["runs"][0] == 0 and of["length"]["runs"][1] == 0 and of["turn_left"]["runs"][1] > 0
     by_length = zip(found["lengths"]["bins"], found["lengths"]["accuracy"]["network"], strict=True)
     second = {first: of["runs"][1] for (first, last), of in by_length if of}
@@ -93,6 +91,62 @@ def test_answers_are_sorted_into_splits_lengths_and_templates(data):
         assert examples or split == "jump"  # the control gets none of these right
         for example in examples:
             assert example["expected"] == interpret(example["command"]) and example["got"] == ""
+
+
+def test_each_mask_is_trained_on_what_its_split_leaves(data):
+    assert list(data.tasks) == ["control", *scan.SPLITS]
+    length = data.scan.examples["target_length"]
+    assert length[data.tasks["length"]].max() <= TINY.length_cut < length[data.rows["length"].test].min()
+    commands = {name: {data.scan.commands[row] for row in rows} for name, rows in data.tasks.items()}
+    assert [c for c in commands["jump"] if "jump" in c.split()] == ["jump"]
+    assert [c for c in commands["turn_left"] if "turn left " in f"{c} "] == ["turn left"]
+    np.testing.assert_array_equal(data.tasks["control"], data.rows["simple"].train)
+    assert {name: scan.trained_on(name) for name in ("network", "control", "jump", "direct length")} == {
+        "network": "simple", "control": "simple", "jump": "jump", "direct length": "length",
+    }  # fmt: skip
+
+
+def test_another_seed_of_the_networks_keeps_the_commands(data):
+    again, other = (scan.load_data(dataclasses.replace(TINY, **{s: 1})) for s in ("seed", "data_seed"))
+    np.testing.assert_array_equal(again.rows["simple"].train, data.rows["simple"].train)
+    assert not np.array_equal(other.rows["simple"].train, data.rows["simple"].train)
+
+
+def test_what_masks_share_by_hand():
+    """One layer, the output: ten inputs to seven tokens, one run; a mask is the inputs that it keeps."""
+
+    def mask(rows):
+        return {"output": {"kernel": np.isin(np.arange(10), rows)[None, :, None] & np.ones((1, 10, 7), bool)}}
+
+    found = scan.describe_masks(
+        {"control": mask([0, 1, 2, 3]), "turn_left": mask([0, 1]), "jump": mask([0, 4, 5, 6, 7]),
+         "length": mask([8])}
+    )  # fmt: skip
+
+    def means(of):
+        return {split: row["output"]["mean"] for split, row in of.items()}
+
+    assert found["layers"] == ["output"] and found["density"]["jump"]["output"]["mean"] == 0.5
+    assert means(found["remaining"]) == {"turn_left": 0.5, "jump": 0.25, "length": 0}
+    assert means(found["exclusive"]) == {"turn_left": 0.5, "jump": 0.75, "length": 1}
+    chance = {"turn_left": 0.2, "jump": 0.5, "length": 0.1}
+    assert means(found["remaining by chance"]) == pytest.approx(chance)
+    # With the union of the other two: 6, 3 and 6 of the ten inputs.
+    sharing = found["sharing"]
+    assert [sharing[s]["shared"]["output"]["mean"] for s in scan.SPLITS] == [0.5, 0.2, 0]
+    assert [sharing[s]["by chance"]["output"]["mean"] for s in scan.SPLITS] == pytest.approx([0.6, 0.3, 0.6])
+    # Of what the control keeps too: turn_left {0, 1}, jump {0}, length nothing; the others {0}, {0, 1}, both.
+    assert [sharing[s]["shared in control"]["mean"] for s in ("turn_left", "jump")] == [0.5, 1]
+    assert [sharing[s]["by chance in control"]["mean"] for s in ("turn_left", "jump")] == [0.25, 0.5]
+    removed = {split: {s["mean"] for s in row} for split, row in found["removed"].items()}
+    assert removed == {"turn_left": {50}, "jump": {75}, "length": {100}}
+
+
+def test_the_values_of_the_paper():
+    paper = scan.PRESETS["paper"]
+    assert (paper.network_steps, paper.direct_steps, paper.mask_steps) == (25_000,) * 3
+    assert (paper.batch_size, paper.num_samples, paper.clip_norm, paper.seeds) == (256, 4, 5.0, 10)
+    assert (paper.network_learning_rate, paper.mask_learning_rate, paper.buckets) == (1e-3, 1e-2, 1)
 
 
 @pytest.mark.parametrize("preset", scan.PRESETS)
@@ -120,6 +174,7 @@ def test_beta_is_that_of_the_model():
         ({"lstm_dropout": 1.0}, "lstm_dropout=1.0: expected 0 or more, and below 1"),
         ({"model": "transformer", "features": 9}, "features=9 must be even"),
         ({"direct_steps": -1}, "direct_steps=-1: expected 0 or more"),
+        ({"data_seed": -1}, "data_seed=-1: expected 0 or more"),
         ({"buckets": 0}, "buckets=0"),
         ({"num_samples": 3}, "num_samples=3 does not divide batch_size=16"),
         ({"top_q": 0.1}, "top_q=0.1 does not go with estimator=gumbel_sigmoid"),

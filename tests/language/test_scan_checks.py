@@ -7,7 +7,9 @@ from jaxmod.language import scan_checks
 from jaxmod.reports import stat
 
 
-def described(own=(30.0, 20.0, 10.0), control=97.0, jump=45.0, direct=(5.0, 1.0, 8.0)):
+def described(
+    own=(30.0, 20.0, 10.0), control=97.0, jump=45.0, direct=(5.0, 1.0, 8.0), learned=99.0, network=99.0
+):
     """Returns results in which masks of a split have these accuracies on its test part."""
     splits = ["turn_left", "jump", "length"]
 
@@ -17,14 +19,20 @@ def described(own=(30.0, 20.0, 10.0), control=97.0, jump=45.0, direct=(5.0, 1.0,
             **{s: stat([v / 100]) for s, v in zip(splits, values, strict=True)},
         }
 
-    accuracy = {"network": row([99, 99, 99]), "control": row([control] * 3)}
-    accuracy["network"]["simple"] = stat([0.99])
+    accuracy = {"network": row([network] * 3), "control": row([control] * 3)}
+    accuracy["network"]["simple"] = stat([network / 100])
     for i, split in enumerate(splits):
         accuracy[split] = row([own[i] if j == i else 97 for j in range(3)])
         accuracy[f"direct {split}"] = row([direct[i] if j == i else 97 for j in range(3)])
     tokens = [*ACTIONS, "END"]
     removed = [stat([jump if token == "I_JUMP" else 20.0]) for token in tokens]
-    return {"splits": splits, "accuracy": accuracy, "tokens": tokens, "removed": {"jump": removed}}
+    return {
+        "splits": splits,
+        "accuracy": accuracy,
+        "learned": {f"direct {split}": stat([learned / 100]) for split in splits},
+        "tokens": tokens,
+        "removed": {"jump": removed},
+    }
 
 
 @pytest.mark.parametrize(
@@ -35,6 +43,19 @@ def described(own=(30.0, 20.0, 10.0), control=97.0, jump=45.0, direct=(5.0, 1.0,
         ({"control": 90}, {"the control mask keeps", "and on the test part"}),
         ({"jump": 10.0}, {"without combinations of jump"}),
         ({"direct": (5.0, 30.0, 8.0)}, {"the mask of a split is better"}),
+        ({"learned": 90.0}, {"the mask of a split is better"}),  # there is no knowing what they would be
+        (
+            {"network": 0, "control": 0, "own": (0, 0, 0)},
+            {
+                "the network solves",
+                "the control mask keeps",
+                "and on the test part",
+                "the turn_left mask",
+                "the jump mask",
+                "the length mask",
+                "the mask of a split is better",
+            },
+        ),
     ],
 )
 def test_what_is_said(changes, fails):
