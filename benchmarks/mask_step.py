@@ -113,7 +113,7 @@ def mask_chunk(
     adam = steps.clipped_adam(CLIP_NORM)
     mode = resolve_axes(axes).samples or "vmap"
     step = steps.make_mask_step(network.loss_fn, estimator, adam, num_samples, mode)
-    logits = estimator.init(jax.random.key(0), params, network.where)
+    logits = estimator.init(jax.random.key(0), params)
     half = masks == "bfloat16"
     frozen = {
         "params": precision.to_bfloat16(params) if half else params,
@@ -145,8 +145,7 @@ def measure(
     per_step = {
         key: [t / chunks[key].length for t in s] if key in chunks else s for key, s in seconds.items()
     }
-    logits = jm.gumbel_sigmoid().init(jax.random.key(0), params, network.where)
-    weights = sum(x.size for x in jax.tree.leaves(logits))
+    weights = sum(x.size for x in jax.tree.leaves(jm.gumbel_sigmoid().init(jax.random.key(0), params)))
     bandwidth, peak = measure_bandwidth(), measure_peak()
     flops = chunks["dense"].flops / chunks["dense"].length
     platform = jax.default_backend()

@@ -35,7 +35,7 @@ TELLING = {
     "scan": ("model", "embedding"),
 }
 """Of each experiment that can be compared the fields by which runs are called, where they differ."""
-SAME = ("experiment", "dataset", "without", "length_cut", "data_seed")
+SAME = ("experiment", "dataset", "source", "without", "length_cut", "data_seed")
 """What must not differ: the data."""
 
 
@@ -81,7 +81,7 @@ def read_runs(workdirs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         found.append(results)
         settings.append(_read(folder, "config.json"))
     for key in SAME:
-        values = [format_value(record.get(key)) for record in settings]
+        values = [_shown(record.get(key)) for record in settings]
         if len(set(values)) > 1:
             raise ValueError(f"the runs have different values of {key}: {', '.join(values)}.")
     if "stability" in found[0] and not common_changes(found):
@@ -123,9 +123,13 @@ def other_differences(settings: list[dict[str, Any]]) -> list[str]:
     """Returns a note on what else is different between runs, if anything is: it may be why they disagree."""
     telling = TELLING[settings[0]["experiment"]]
     fields = dict.fromkeys(field for record in settings for field in record if field not in telling)
-    values = {field: [format_value(record.get(field)) for record in settings] for field in fields}
+    values = {field: [_shown(record.get(field)) for record in settings] for field in fields}
     said = [f"{field} ({'; '.join(shown)})" for field, shown in values.items() if len(set(shown)) > 1]
     return [f"The runs also differ in {', '.join(said)}."] if said else []
+
+
+def _shown(value: Any) -> str:
+    return format_value(value) or "none"
 
 
 def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = False) -> dict[str, Any]:
@@ -207,9 +211,13 @@ def removal_tables(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
     of = compared["networks"]
     networks = []
     for name, found in of.items():
-        percent = [stat([100 * x for x in found[key]["runs"]]) for key in ("accuracy", "control accuracy")]
+        accuracies = [percent(found[key]) for key in ("accuracy", "control accuracy")]
         networks.append(
-            [name, *percent, *(mean_of(found[key]) for key in ("drop", "others' drop", "largest other drop"))]
+            [
+                name,
+                *accuracies,
+                *(mean_of(found[key]) for key in ("drop", "others' drop", "largest other drop")),
+            ]
         )
     drops = [[c, *(found["drop"][i] for found in of.values())] for i, c in enumerate(compared["classes"])]
     rows = []
@@ -349,7 +357,7 @@ def transfer_table(variants: Mapping[str, Any]) -> dict[str, Any]:
         learned = stat([100 * found["accuracy"][q][q]["mean"] for q in range(len(found["tasks"]))])
         after = stat([100 * s["mean"] for s in found["accuracy"][-1]])
         shares = (second["total"], last["total"], found["chance"][-1], last[first_layer], last["output"])
-        rows.append([name, learned, after, *(stat([100 * x for x in s["runs"]]) for s in shares)])
+        rows.append([name, learned, after, *map(percent, shares)])
     return {
         "title": "Accuracy, and what tasks share with those before them (%)",
         "header": [
@@ -397,14 +405,17 @@ def transfer_checks(variants: Mapping[str, Any]) -> list[dict[str, Any]]:
 def compare_scan(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """Returns what networks and their masks can do on the test part of each split."""
     del config
-    networks = {name: {"accuracy": results["scan"]["accuracy"]} for name, results in runs.items()}
+    networks = {
+        name: {key: results["scan"][key] for key in ("accuracy", "learned")} for name, results in runs.items()
+    }
     splits = next(iter(runs.values()))["scan"]["splits"]
     rows, judged = [], []
     for name, found in networks.items():
         accuracy = found["accuracy"]
         control, own = accuracy["control"], {split: accuracy[split][split] for split in splits}
         direct = {split: accuracy.get(f"direct {split}", {}).get(split) for split in splits}
-        rows += [[name, s, *map(percent, (control[s], own[s], direct[s]))] for s in splits]
+        learned = {split: found["learned"].get(f"direct {split}") for split in splits}
+        rows += [[name, s, *map(percent, (control[s], own[s], direct[s], learned[s]))] for s in splits]
         gap = {split: 100 * (control[split]["mean"] - own[split]["mean"]) for split in splits}
         judged.append(
             check(
@@ -416,10 +427,18 @@ def compare_scan(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
         )
     table = {
         "title": "Accuracy on the test part of each split (%)",
-        "header": ["network", "split", "control mask", "mask of the split", "trained on the split"],
+        "header": [
+            "network",
+            "split",
+            "control mask",
+            "mask of the split",
+            "trained on the split",
+            "learned",
+        ],
         "rows": rows,
         "words": 2,
         "digits": 1,
+        "note": "Learned: what the network trained on the split gets right of what it was trained on.",
     }
     return {
         "question": "Does a network that solves SCAN do so by general rules, whatever its kind?",

@@ -35,7 +35,7 @@ from jaxmod.analysis.sharing import sharing
 from jaxmod.data.images import CLASSES, load_images
 from jaxmod.models import FNN, layer_labels
 from jaxmod.noise import Generator
-from jaxmod.reports import stat
+from jaxmod.reports import percent, stat
 from jaxmod.summary import check
 from jaxmod.train import devices
 from jaxmod.train.randomness import Stream, stream_key
@@ -368,9 +368,9 @@ def tables(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         own, last = found["accuracy"][number][number], found["accuracy"][-1][number]
         baseline = found["baseline"][number] if found["baseline"] else None
         values = [own, last, found["density"][number], baseline]
-        rows.append([name, *(v and stat([100 * x for x in v["runs"]]) for v in values)])
+        rows.append([name, *map(percent, values)])
     shared = [
-        [name, *(stat([100 * x for x in s["runs"]]) for s in (*row.values(), by_chance))]
+        [name, *map(percent, (*row.values(), by_chance))]
         for name, row, by_chance in zip(names[1:], found["sharing"][1:], found["chance"][1:], strict=True)
     ]
     return [

@@ -9,9 +9,9 @@ has more than is asked for serves, and one that has less is carried on.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import multiprocessing
-import shutil
 import signal
 import warnings
 import zipfile
@@ -95,7 +95,10 @@ def generated(
     for level in missing:
         found[level] = [pair for job in jobs if job.level == level for pair in (parts[job] or [])[: job.size]]
         _write(wholes[level], found[level])
-        shutil.rmtree(f"{stems[level]}.parts", ignore_errors=True)
+    for path in paths.values():  # there may be more, of a run that asked for more and was stopped
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
     return list(found.values())
 
 

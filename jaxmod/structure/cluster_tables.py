@@ -175,6 +175,5 @@ def _network_table(entry: Mapping[str, Any]) -> dict[str, Any]:
         if entry["cohens_d"]:
             row.append(entry["cohens_d"]["runs"][i])
         rows.append(row)
-    title = f"Each network: {entry['condition']}, {entry['phase']}, k={entry['k']}"
     header += ["Cohen's d"] * bool(entry["cohens_d"])
-    return {"title": title, "header": header, "rows": rows, "detail": True}
+    return {"title": f"Each network: {title(entry)}", "header": header, "rows": rows, "detail": True}

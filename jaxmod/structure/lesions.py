@@ -72,8 +72,9 @@ def count_right(
 ) -> Int[np.ndarray, " lesions"]:
     """Returns how many examples a network gets right under each lesion.
 
-    The devices of this host share the lesions, a CPU takes them one by one: memory does not grow with them.
-    The layers up to the first one that is damaged are computed once for all lesions that begin there.
+    The devices of this host share the lesions and take one (a CPU) or 16 at a time: memory does not grow
+    with them. The layers up to the first one that is damaged are computed once for all lesions that begin
+    there.
 
     Args:
       params: of an `MLP`.

@@ -94,6 +94,28 @@ def test_what_was_made_before_a_stop_is_kept(tmp_path, expected, monkeypatch):
     assert not list(tmp_path.glob("*.parts"))
 
 
+def test_fewer_questions_leave_parts_of_more(tmp_path, expected, monkeypatch):
+    def stopped(*job):
+        if job[2] == 2:
+            raise KeyboardInterrupt
+        return generate_part(*job)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mathematics_cache, "generate_part", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            generated(tmp_path, **SIZES)
+    assert len(list(tmp_path.glob("*.parts/*.npz"))) == 2
+    generated(tmp_path, "sort", 3, entropy=(1.0, 4.0))
+    assert [path.name for path in tmp_path.glob("*.parts/*.npz")] == ["00001.npz"]
+    made = []
+    monkeypatch.setattr(
+        mathematics_cache, "generate_part", lambda *job: made.append(job) or generate_part(*job)
+    )
+    assert generated(tmp_path, **SIZES) == expected
+    assert [job[1:3] for job in made][:2] == [("easy", 0), ("easy", 2)]
+    assert not list(tmp_path.glob("*.parts"))
+
+
 @pytest.mark.parametrize("keep", [0, 10, -20])
 def test_a_file_cut_short_is_made_anew(keep, tmp_path, expected):
     generated(tmp_path, **SIZES)

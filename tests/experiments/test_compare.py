@@ -161,7 +161,8 @@ def split_accuracies(own, direct=True):
     accuracy = {name: {test: stat([0.97, 0.99]) for test in tests} for name in names}
     for split in splits:
         accuracy[split][split] = stat([own, own])
-    return {"notes": [], "scan": {"splits": splits, "accuracy": accuracy}}
+    learned = {name: stat([0.991, 0.991]) for name in names}
+    return {"notes": [], "scan": {"splits": splits, "accuracy": accuracy, "learned": learned}}
 
 
 def test_networks_for_scan(tmp_path):
@@ -173,7 +174,7 @@ def test_networks_for_scan(tmp_path):
     assert list(found["compared_scan"]["networks"]) == ["lstm", "transformer"]
     assert [row["holds"] for row in found["checks"]] == [True, False]
     assert [row[:2] for row in found["tables"][0]["rows"]][:2] == [["lstm", "turn_left"], ["lstm", "jump"]]
-    assert "40.0" in reports.summary(found)
+    assert "40.0" in reports.summary(found) and "99.1" in reports.summary(found)
     paths = figures.draw_all(found, tmp_path / "figures")
     assert {p.stem for p in paths.values()} == {"fig04a_networks", "fig16_networks"}
     short = write(tmp_path / "c", scan.Config(embedding=200), split_accuracies(0.4, direct=False))
@@ -181,7 +182,7 @@ def test_networks_for_scan(tmp_path):
     assert list(without["compared_scan"]["networks"]) == ["embedding=16", "embedding=200"]
     assert list(figures.draw_all(without, tmp_path / "more")) == list(paths)[:1]
     other = write(tmp_path / "d", scan.Config(without=("around",)), split_accuracies(0.4))
-    with pytest.raises(ValueError, match="different values of without: , around"):
+    with pytest.raises(ValueError, match="different values of without: none, around"):
         compare.validate(compare.Config((folders[0], other)))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from jaxmod.models import MLP
 from jaxmod.structure import lesions
+from jaxmod.train import devices
 
 MODEL = MLP((12, 9, 7), outputs=4)
 
@@ -69,6 +70,21 @@ def test_what_is_shared_changes_nothing(case):
     shared = lesions.count_right(idle, x, labels, keep)
     keep[0][:, 0] = False
     np.testing.assert_array_equal(shared, lesions.count_right(idle, x, labels, keep))
+
+
+def test_one_device_and_several_lesions_at_a_time(case, monkeypatch):
+    rng = np.random.default_rng(3)
+    keep = [rng.random((9, size)) < 0.7 for size in MODEL.hidden]
+    shared = lesions.count_right(*case, keep)
+    asked = []
+
+    def as_on_an_accelerator(f, runs, *given):
+        asked.append(f)
+        return devices._mapped(f, None, len(given), 5)(runs, *given)
+
+    monkeypatch.setattr(lesions, "map_runs", as_on_an_accelerator)
+    np.testing.assert_array_equal(lesions.count_right(*case, keep), shared)
+    assert asked
 
 
 def test_no_lesions(case):
