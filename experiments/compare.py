@@ -16,6 +16,7 @@ of the comparison: give another one (`--workdir`) for runs that were made anew u
 
 import dataclasses
 import itertools
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,10 @@ def _read(folder: str, name: str) -> dict[str, Any]:
 
 
 def names(workdirs: tuple[str, ...], settings: list[dict[str, Any]]) -> list[str]:
-    """Returns what runs are called: by the telling fields in which they differ, or by their folders."""
+    """Returns what runs are called: by the telling fields in which they differ, or by their folders.
+
+    If there are several such fields, by those in which a run is not as most of the runs are.
+    """
     differ = [
         field
         for field in TELLING[settings[0]["experiment"]]
@@ -111,8 +115,15 @@ def names(workdirs: tuple[str, ...], settings: list[dict[str, Any]]) -> list[str
     ]
     if differ in (["architecture"], ["model"]):
         found = [record[differ[0]] for record in settings]
+    elif len(differ) == 1:
+        found = [f"{differ[0]}={record[differ[0]]}" for record in settings]
     else:
-        found = [", ".join(f"{field}={record[field]}" for field in differ) for record in settings]
+        usual = {field: statistics.mode(record[field] for record in settings) for field in differ}
+        unusual = ([f for f in differ if record[f] != usual[f]] for record in settings)
+        found = [
+            ", ".join(f"{field}={record[field]}" for field in fields) or "plain"
+            for record, fields in zip(settings, unusual, strict=True)
+        ]
     for unique in (found, [Path(folder).name for folder in workdirs]):
         if len(set(unique)) == len(workdirs):
             return unique
@@ -375,9 +386,12 @@ def transfer_checks(variants: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns what the paper says of where masks start beside ours."""
     rows = []
     keep = {name: found for name, found in variants.items() if not found["reset"]}
-    by_start = sorted(keep, key=lambda name: -keep[name]["logits"][1])
-    starts = [keep[name]["logits"][1] for name in by_start]
-    if len(set(starts)) > 1 and len(set(starts)) == len(starts):
+    first: dict[float, str] = {}  # of the runs that start alike
+    for name, found in keep.items():
+        first.setdefault(found["logits"][1], name)
+    starts = sorted(first, reverse=True)
+    by_start = [first[start] for start in starts]
+    if len(starts) > 1:
         for layer in ("total", next(iter(keep[by_start[0]]["sharing"][0]))):
             shares = [np.mean([row[layer]["mean"] for row in keep[name]["sharing"][1:]]) for name in by_start]
             what = "masks share more" if layer == "total" else f"{layer} too"

@@ -146,6 +146,20 @@ def test_variants_of_transfer(tmp_path, low, holds):
     assert {p.stem for p in paths.values()} == {"fig03_fig15_variants", "sharing_over_tasks"}
 
 
+def test_variants_of_transfer_that_differ_in_several_ways(tmp_path):
+    folders = [
+        write(tmp_path / name, transfer.Config(**changes), turns(changes.get("new_logit", 2.0), share))
+        for name, changes, share in (
+            ("a", {}, 0.2), ("b", {"new_logit": 0.0}, 0.3), ("c", {"num_samples": 2}, 0.1),
+            ("d", {"num_samples": 2, "new_logit": -1.0}, 0.4),
+        )
+    ]  # fmt: skip
+    found = compared(folders)
+    names = ["plain", "new_logit=0.0", "num_samples=2", "new_logit=-1.0, num_samples=2"]
+    assert list(found["compared"]["variants"]) == names
+    assert [row["ours"] for row in found["checks"]][0] == "20% from 2, 30% from 0, 40% from -1"
+
+
 def test_it_can_be_shown(architectures, tmp_path):
     _, found = architectures
     assert "How far confusion differences correlate" in reports.summary(found)
