@@ -5,6 +5,7 @@ import pytest
 
 from jaxmod import conditions, reports
 from jaxmod.structure import cluster_checks, published
+from tests.structure.clusterings import ENTRY, NULL
 
 
 def test_statements_are_judged_by_the_conditions_at_hand():
@@ -145,18 +146,9 @@ def test_mixtures_are_judged_by_what_the_paper_has_of_them():
 
 
 def test_n_cuts_and_significance_are_judged_by_the_papers_numbers():
-    stat = reports.stat([2.0, 2.02])
-    null = {
-        "n_cuts": [[2.1, 2.2], [2.1, 2.0]],
-        "mean": 2.1,
-        "std": 0.07,
-        "below_all": 0.5,
-        "below_first": 0.5,
-    }
-    entry = {"condition": "mnist", "phase": "pruned", "k": 4, "n_cut": stat, "nulls": {"layer": null}}
-    assert cluster_checks._near_paper(entry)["holds"]
-    assert not cluster_checks._near_paper(entry | {"n_cut": reports.stat([2.1, 2.1])})["holds"]
-    assert cluster_checks._significant(entry)["paper"] == "70%"
+    assert cluster_checks._near_paper(ENTRY)["holds"]
+    assert not cluster_checks._near_paper(ENTRY | {"n_cut": reports.stat([2.1, 2.1])})["holds"]
+    assert cluster_checks._significant(ENTRY)["paper"] == "70%"
     for below, holds in ((0.3, False), (0.4, True), (1.0, True)):
-        judged = cluster_checks._significant(entry | {"nulls": {"layer": null | {"below_first": below}}})
+        judged = cluster_checks._significant(ENTRY | {"nulls": {"layer": NULL | {"below_first": below}}})
         assert judged["holds"] == holds

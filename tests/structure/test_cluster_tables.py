@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jaxmod import conditions, reports
+from jaxmod import conditions
 from jaxmod.structure import cluster_tables, cohens_d, published
+from tests.structure.clusterings import ENTRY
 
 
 def test_kinds_of_shuffles_are_told_by_their_names_and_not_by_their_order():
@@ -39,16 +40,7 @@ def test_shuffles_that_are_all_equal_cost_no_results():
 
 
 def test_the_papers_numbers_stand_beside_ours():
-    stat = reports.stat([2.0, 2.02])
-    null = {
-        "n_cuts": [[2.1, 2.2], [2.1, 2.0]],
-        "mean": 2.1,
-        "std": 0.07,
-        "below_all": 0.5,
-        "below_first": 0.5,
-    }
-    entry = {"condition": "mnist", "phase": "pruned", "k": 4, "n_cut": stat, "nulls": {"layer": null}}
-    row = cluster_tables._n_cut_table([entry | {"cohens_d": None}])["rows"][0]
+    row = cluster_tables._n_cut_table([ENTRY])["rows"][0]
     assert row[4:] == ["2.000 ± 0.035", "2.100 ± 0.070", "2.042 ± 0.017", "0.5", "0.5", "0.7"]
 
 
