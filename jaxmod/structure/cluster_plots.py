@@ -17,6 +17,8 @@ from jaxmod.plots import COLOURS, INK, RED
 __all__ = ["plot_effect", "plot_initial", "plot_network", "plot_nulls", "plot_scatter", "plot_violins"]
 
 _KINDS = {"layer": COLOURS[0], "layer-nonzero": COLOURS[1]}
+_MARKERS = "os^D"
+"""One for each round of the colours."""
 _LABELS = {"layer": "layers shuffled", "layer-nonzero": "non-zero weights shuffled"}
 
 
@@ -31,11 +33,13 @@ def plot_scatter(clusterings: Sequence[Mapping[str, Any]], accuracy: Mapping[str
     conditions = list(dict.fromkeys(entry["condition"] for entry in clusterings))
     for entry in clusterings:
         name, phase = entry["condition"], entry["phase"]
-        colour = COLOURS[conditions.index(name) % len(COLOURS)]
+        turn, place = divmod(conditions.index(name), len(COLOURS))
+        colour = COLOURS[place]
         ax.scatter(
             entry["n_cut"]["runs"],
             [100 * x for x in accuracy[name][phase]["test"]["runs"]],
             s=26,
+            marker=_MARKERS[turn % len(_MARKERS)],
             facecolors=colour if phase == "pruned" else "none",
             edgecolors=colour,
             linewidths=1.1,

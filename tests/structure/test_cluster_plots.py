@@ -42,6 +42,16 @@ def test_a_point_is_a_network_and_hollow_before_pruning(ax):
     assert tuple(other.get_facecolors()[0]) == to_rgba(COLOURS[1])
 
 
+def test_conditions_of_one_colour_have_other_markers(ax):
+    names = [f"condition {i}" for i in range(len(COLOURS) + 1)]
+    accuracy = {name: {"pruned": {"test": stat([0.5])}} for name in names}
+    cluster_plots.plot_scatter([entry(name, n_cuts=(2.0,)) for name in names], accuracy, ax)
+    first, *_, last = ax.collections
+    assert tuple(first.get_facecolors()[0]) == tuple(last.get_facecolors()[0])
+    shapes = [points.get_paths()[0].vertices for points in (first, last)]
+    assert shapes[0].shape != shapes[1].shape
+
+
 def test_a_histogram_and_a_density_of_untrained_networks_both_have_area_one(ax):
     cluster_plots.plot_initial(np.random.default_rng(0).normal(2.35, 0.02, 60), ax)
     assert sum(bar.get_width() * bar.get_height() for bar in ax.patches) == pytest.approx(1)
