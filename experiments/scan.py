@@ -74,6 +74,7 @@ class Config:
     seed: int = 0
     network_steps: int = 25_000
     network_learning_rate: float = 1e-3
+    network_decay: bool = False  # it falls to 0 by the last step of a network, so that fewer steps will do
     direct_steps: int = 25_000  # of networks trained on each split alone; 0: there are none
     mask_steps: int = 25_000
     mask_learning_rate: float = 1e-2
@@ -99,7 +100,9 @@ PRESETS = {
         mask_learning_rate=3e-2, batch_size=128, lstm_beta=1.5e-3, transformer_beta=1.5e-3, chunk_steps=250,
     ),
     "cpu": Config(
-        seeds=1, network_steps=15_000, direct_steps=8_000, mask_steps=12_000, buckets=6, chunk_steps=500,
+        seeds=1, network_steps=6_000, network_decay=True, direct_steps=4_000, mask_steps=4_000,
+        mask_learning_rate=3e-2, batch_size=128, lstm_beta=1e-4, transformer_beta=3e-3, buckets=6,
+        chunk_steps=500,
     ),
     "paper": Config(),
     "code": Config(transformer_beta=6e-4),
@@ -185,6 +188,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
     keys, _ = configs.run_keys(config)
 
     def train(task: str, stage: str, steps: int) -> Params:
+        decay = steps if config.network_decay else 0
         return jm.train_network(
             data.functions.dense_loss,
             data.functions.init,
@@ -192,7 +196,7 @@ def run(config: Config, workdir: jm.Workdir | None = None, progress: bool = Fals
             data=data.pool,
             keys=keys,
             config=dataclasses.replace(configs.network_config(config), steps=steps),
-            optimizer=networks.make_optimizer(config.network_learning_rate, config.clip_norm),
+            optimizer=networks.make_optimizer(config.network_learning_rate, config.clip_norm, decay=decay),
             evaluate=data.functions.evaluate,
             workdir=workdir.stage(stage) if workdir else None,
             progress=progress,

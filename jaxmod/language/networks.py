@@ -112,7 +112,12 @@ def make_functions(
 
 
 def make_optimizer(
-    learning_rate: float, clip_norm: float, warmup: int = 0, b2: float = 0.999, eps: float = 1e-8
+    learning_rate: float,
+    clip_norm: float,
+    warmup: int = 0,
+    decay: int = 0,
+    b2: float = 0.999,
+    eps: float = 1e-8,
 ) -> optax.GradientTransformation:
     """Returns what trains a network: clipping by global norm, then Adam.
 
@@ -120,13 +125,19 @@ def make_optimizer(
       learning_rate: after the warm-up.
       clip_norm: of the gradient.
       warmup: steps in which the rate grows linearly, `learning_rate * (k + 1) / warmup` at step k.
+      decay: steps over which it falls linearly, a factor `1 - k / decay` at step k; 0: it does not.
       b2: of Adam; 0.995 for the Mathematics Dataset.
       eps: of Adam; 1e-9 there.
     """
-    rate = optax.linear_schedule(learning_rate / max(warmup, 1), learning_rate, max(warmup - 1, 0))
+    grown = optax.linear_schedule(learning_rate / max(warmup, 1), learning_rate, max(warmup - 1, 0))
+    left = optax.linear_schedule(1.0, 0.0, decay)  # constant for 0 steps
+
+    def rate(step: Any) -> Any:
+        return grown(step) * left(step)
+
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
-        optax.adam(rate if warmup else learning_rate, b2=b2, eps=eps),
+        optax.adam(rate if warmup or decay else learning_rate, b2=b2, eps=eps),
     )
 
 

@@ -79,9 +79,18 @@ def test_answers_in_pieces_are_those_of_evaluate(network, monkeypatch):
     np.testing.assert_array_equal(networks.is_right(functions, answers[:1], own)[0], ended)
 
 
-@pytest.mark.parametrize(("warmup", "rates"), [(0, [1] * 5), (1, [1] * 5), (4, [0.25, 0.5, 0.75, 1, 1])])
-def test_the_rate_grows_while_it_warms_up(warmup, rates):
-    tx = networks.make_optimizer(0.5, clip_norm=100.0, warmup=warmup, b2=0.995, eps=1e-9)
+@pytest.mark.parametrize(
+    ("warmup", "decay", "rates"),
+    [
+        (0, 0, [1] * 5),
+        (1, 0, [1] * 5),
+        (4, 0, [0.25, 0.5, 0.75, 1, 1]),
+        (0, 4, [1, 0.75, 0.5, 0.25, 0]),
+        (2, 5, [0.5, 0.8, 0.6, 0.4, 0.2]),
+    ],
+)
+def test_the_rate_grows_and_falls(warmup, decay, rates):
+    tx = networks.make_optimizer(0.5, clip_norm=100.0, warmup=warmup, decay=decay, b2=0.995, eps=1e-9)
     params = jnp.zeros(3)
     state = tx.init(params)
     for rate in rates:
