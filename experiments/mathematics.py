@@ -112,8 +112,8 @@ PRESETS = {
     ),
     "cpu": Config(
         count=100_000, held_out=1_000, entropy=(2.0, 8.0), features=128, feed_forward=256, layers=2,
-        dropout=0.0, seeds=1, network_steps=12_000, network_learning_rate=1e-3, warmup=1_000, batch_size=128,
-        mask_steps=4_000, mask_learning_rate=0.03, mask_batch_size=128, num_samples=4, beta=3e-4, buckets=4,
+        dropout=0.0, seeds=1, network_steps=6_000, network_learning_rate=1e-3, warmup=1_000, batch_size=128,
+        mask_steps=3_000, mask_learning_rate=0.03, mask_batch_size=128, num_samples=4, beta=3e-4, buckets=4,
         chunk_steps=500, eval_examples=256,
     ),
     "paper": Config(),

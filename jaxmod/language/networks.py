@@ -5,7 +5,7 @@ beside them where short ones are not to pay for the longest (`jaxmod.language.bu
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -73,22 +73,25 @@ def make_functions(
         one = jnp.ones((1, 1), jnp.int32)
         return model.init(key, one * 0, one[0], one * 0, one[0])["params"]
 
-    def mean_loss(params: Params, batch: Batch, shared_key: Key[Array, ""], **options: Any) -> Array:
+    def mean_loss(
+        params: Params, batch: Batch, shared_key: Key[Array, ""], train: bool = False, **drawn: Any
+    ) -> Array:
         if in_time:
             coin = jax.random.bernoulli(jax.random.fold_in(shared_key, _COIN), forcing)
-            options["teacher_forcing"] = coin
+            drawn["teacher_forcing"] = coin
 
-        def of_shape(shape: tuple[int, int], params: Params, batch: Batch) -> Array:
+        def of_shape(shape: tuple[int, int], params: Params, batch: Batch, drawn: dict[str, Any]) -> Array:
             source, target = (batch[side][:, :n] for side, n in zip(("source", "target"), shape, strict=True))
             lengths = batch["source_length"], batch["target_length"]
-            outputs: Any = model.apply({"params": params}, source, lengths[0], target, lengths[1], **options)
+            given = (source, lengths[0], target, lengths[1])
+            outputs: Any = model.apply({"params": params}, *given, train=train, **drawn)
             return jnp.mean(sequence_cross_entropy(outputs, target, lengths[1]))
 
         if not shapes:
-            return of_shape((batch["source"].shape[1], batch["target"].shape[1]), params, batch)
+            return of_shape((batch["source"].shape[1], batch["target"].shape[1]), params, batch, drawn)
         branches = [functools.partial(of_shape, shape) for shape in shapes]
         # The same for all of the batch and all runs: nothing but the bucket's own branch is computed.
-        return lax.switch(batch["bucket"][0], branches, params, batch)
+        return _switch(branches)(batch["bucket"][0], params, batch, drawn)
 
     def dense_loss(params: Params, state: Any, batch: Batch, key: Key[Array, ""], shared_key: Key[Array, ""]):
         loss = mean_loss(params, batch, shared_key, train=True, rngs={"dropout": key})
@@ -109,6 +112,30 @@ def make_functions(
 
     where = trees.DEFAULT_WHERE if in_time else transformer.WHERE
     return Functions(init, dense_loss, mask_loss, evaluate, decode, where, end)
+
+
+def _switch(
+    branches: Sequence[Callable[[Params, Batch, Any], Array]],
+) -> Callable[[Array, Params, Batch, Any], Array]:
+    """Returns `(index, params, batch, drawn) -> branches[index](params, batch, drawn)`.
+
+    The gradient by the params is computed within the branch. That of `lax.switch` itself has every branch
+    return what all the others keep for their backward passes, as zeros: more to write than a short branch
+    computes.
+    """
+
+    @jax.custom_vjp
+    def value(index: Array, params: Params, batch: Batch, drawn: Any) -> Array:
+        return lax.switch(index, branches, params, batch, drawn)
+
+    def forward(index: Array, params: Params, batch: Batch, drawn: Any) -> tuple[Array, Params]:
+        return lax.switch(index, [jax.value_and_grad(f) for f in branches], params, batch, drawn)
+
+    def backward(grads: Params, slope: Array) -> tuple[None, Params, None, None]:
+        return None, jax.tree.map(lambda x: (slope * x).astype(x.dtype), grads), None, None
+
+    value.defvjp(forward, backward)
+    return value
 
 
 def make_optimizer(

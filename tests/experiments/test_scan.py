@@ -20,6 +20,7 @@ TINY = scan.Config(
     lstm_layers=1,
     seeds=2,
     network_steps=4,
+    network_decay=True,
     direct_steps=4,
     mask_steps=4,
     mask_learning_rate=0.7,

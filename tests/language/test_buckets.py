@@ -103,7 +103,10 @@ def test_an_example_has_the_same_loss_and_gradient_in_every_bucket(buckets, name
 
 
 def test_runs_together_compute_one_bucket(buckets, key):
-    """The decision is not batched over runs: it stays a branch, and no bucket is computed in vain."""
+    """The decision is not batched over runs: it stays a branch, and no bucket is computed in vain.
+
+    And a branch returns its loss and gradient, nothing that others need for their backward passes.
+    """
     functions = networks.make_functions(MODELS["lstm"], shapes=buckets.shapes)
     data = jax.tree.map(jnp.asarray, buckets.examples)
     params = jax.eval_shape(jax.vmap(functions.init), jax.random.split(key, 2))
@@ -112,9 +115,11 @@ def test_runs_together_compute_one_bucket(buckets, key):
         batch = buckets.tasks["many"](key, 4, data, shared)
         return functions.mask_loss(params, batch, key, shared)
 
-    program = jax.make_jaxpr(jax.vmap(step, (0, 0, None)))(params, jax.random.split(key, 2), key)
-    branches = [e.params["branches"] for e in program.jaxpr.eqns if e.primitive.name == "cond"]
-    assert [len(of) for of in branches] == [2]
+    gradient = jax.vmap(jax.value_and_grad(step), (0, 0, None))
+    program = jax.make_jaxpr(gradient)(params, jax.random.split(key, 2), key)
+    (switch,) = (e for e in program.jaxpr.eqns if e.primitive.name == "cond")
+    assert len(switch.params["branches"]) == 2
+    assert len(switch.outvars) == 1 + len(jax.tree.leaves(params))
 
 
 def test_masks_are_trained_in_buckets(buckets, key):
