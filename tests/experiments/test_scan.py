@@ -11,6 +11,7 @@ import jaxmod as jm
 from experiments import scan
 from jaxmod import figures, reports
 from jaxmod.data.scan import ACTIONS, interpret
+from jaxmod.train.dense import Trained
 
 TINY = scan.Config(
     without=("around", "thrice", "opposite", "look"),
@@ -190,3 +191,23 @@ def test_official_files_that_are_not_there_are_named_before_any_work(monkeypatch
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError, match="tfds build scan/simple"):
         scan.validate(dataclasses.replace(TINY, source="tfds"))
+
+
+@pytest.mark.parametrize(("falls", "over"), [(True, [4, 3, 3, 3]), (False, [0, 0, 0, 0])])
+def test_the_rate_of_each_network_falls_over_its_own_steps(falls, over, monkeypatch):
+    """Of the network, then of one for each split, up to where they would answer."""
+
+    class AnsweredError(Exception):
+        pass
+
+    def answers(*args):
+        raise AnsweredError
+
+    asked = []
+    monkeypatch.setattr(scan.networks, "make_optimizer", lambda *args, decay: asked.append(decay))
+    monkeypatch.setattr(scan.jm, "train_network", lambda *args, **given: Trained({}, {}, {}))
+    monkeypatch.setattr(scan.jm, "find_modules", lambda *args, **given: {})
+    monkeypatch.setattr(scan, "answers", answers)
+    with pytest.raises(AnsweredError):
+        scan.run(dataclasses.replace(TINY, network_decay=falls, direct_steps=3))
+    assert asked == over

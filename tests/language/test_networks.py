@@ -79,6 +79,18 @@ def test_answers_in_pieces_are_those_of_evaluate(network, monkeypatch):
     np.testing.assert_array_equal(networks.is_right(functions, answers[:1], own)[0], ended)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_gradient_of_a_switch_is_that_of_its_branch(dtype):
+    switch = networks._switch([lambda x, batch, drawn: batch * x**2, lambda x, batch, drawn: drawn["by"] * x])
+
+    def loss(x, index):  # not the switch's own value, so that its slope counts
+        return 3 * switch(index, x, jnp.float32(5), {"by": jnp.float32(7)}).astype(jnp.float32)
+
+    for index, (value, slope) in enumerate([(60, 60), (42, 21)]):
+        found = jax.jit(jax.value_and_grad(loss))(jnp.array(2, dtype), index)
+        assert (found[0], found[1], found[1].dtype) == (value, slope, dtype)
+
+
 @pytest.mark.parametrize(
     ("warmup", "decay", "rates"),
     [
