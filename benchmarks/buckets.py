@@ -121,6 +121,8 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures; a JSON line each, then the table."""
     given = parse(sys.argv[1:] if argv is None else argv)
+    if given.batch_size % NUM_SAMPLES:
+        sys.exit(f"--batch_size={given.batch_size}: {NUM_SAMPLES} samples need an equal part of it each.")
     models = {name: NETWORKS[name] for name in given.networks}
     sizes = (given.buckets, given.batch_size, given.steps, given.rounds)
     rows = harness.publish(measure(models, load_scan().examples, *sizes), given.out)

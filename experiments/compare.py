@@ -26,6 +26,7 @@ import numpy as np
 import jaxmod as jm
 from jaxmod import cli, configs, records
 from jaxmod.analysis.class_agreement import Agreement, class_agreement, off_diagonal
+from jaxmod.language.scan_checks import direct_check
 from jaxmod.reports import format_value, percent, stat
 from jaxmod.summary import check
 
@@ -417,7 +418,7 @@ def transfer_checks(variants: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def compare_scan(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """Returns what networks and their masks can do on the test part of each split."""
+    """Returns what networks and masks can do on the test part of each split, and what control masks keep."""
     del config
     networks = {
         name: {key: results["scan"][key] for key in ("accuracy", "learned")} for name, results in runs.items()
@@ -439,6 +440,8 @@ def compare_scan(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
                 min(gap.values()) >= 10,
             )
         )
+        if all(direct.values()):
+            judged.append(direct_check(found, splits, f"{name}: "))
     table = {
         "title": "Accuracy on the test part of each split (%)",
         "header": [
@@ -454,10 +457,19 @@ def compare_scan(runs: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "digits": 1,
         "note": "Learned: what the network trained on the split gets right of what it was trained on.",
     }
+    kept = {name: results["scan"]["density"]["control"] for name, results in runs.items()}
+    layers = dict.fromkeys(layer for results in runs.values() for layer in results["scan"]["layers"])
+    density = {
+        "title": "Weights that the control mask keeps in each layer (%)",
+        "header": ["layer", *kept],
+        "rows": [[of, *(percent(row.get(of)) for row in kept.values())] for of in [*layers, "total"]],
+        "digits": 1,
+        "note": "With embeddings of the hidden size the masks of an LSTM lose the input layers (C.6.1).",
+    }
     return {
         "question": "Does a network that solves SCAN do so by general rules, whatever its kind?",
         "compared_scan": {"splits": splits, "networks": networks},
-        "tables": [table],
+        "tables": [table, density],
         "checks": judged,
     }
 

@@ -13,7 +13,8 @@ for all of them, the easy mask would answer hard questions too. Figures 5 and 17
 
 Questions are made once, by the package mathematics_dataset (pip install 'jaxmod[mathematics]'), and kept in
 the data directory (--data_dir or $JAXMOD_DATA), else in ~/.cache/jaxmod. The published files are read, if
-that directory has train-easy, train-medium and train-hard. The README's table has times and numbers.
+that directory has train-easy, train-medium and train-hard and `entropy` is not set (quick and cpu set it).
+The README's table has times and numbers.
 """
 
 import contextlib

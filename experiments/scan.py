@@ -19,6 +19,7 @@ The README's table has times and numbers.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
@@ -49,7 +50,7 @@ SPLITS = {"turn_left": "addprim_turn_left", "jump": "addprim_jump", "length": "l
 SHOWN = 4
 """Commands of each split that are shown with what they break into."""
 BINS = 12
-"""Of lengths, at most."""
+"""Of lengths, at most; one more where they would not meet the cut."""
 
 
 @dataclasses.dataclass
@@ -102,7 +103,7 @@ PRESETS = {
         mask_learning_rate=3e-2, batch_size=128, lstm_beta=1.5e-3, transformer_beta=1.5e-3, chunk_steps=250,
     ),
     "cpu": Config(
-        seeds=1, network_steps=6_000, network_decay=True, direct_steps=4_000, mask_steps=2_000,
+        seeds=1, network_steps=6_000, network_decay=True, direct_steps=6_000, mask_steps=2_000,
         mask_learning_rate=0.3, batch_size=128, lstm_beta=1.5e-5, transformer_beta=5e-4, buckets=6,
         chunk_steps=500,
     ),
@@ -131,6 +132,10 @@ def validate(config: Config) -> None:
         config, "embedding", "lstm_hidden", "lstm_layers", "seeds", "network_learning_rate", "clip_norm",
         "temperature", "buckets",
     )  # fmt: skip
+    if config.model != "lstm" and config.embedding != Config.embedding:
+        raise ValueError(
+            f"embedding={config.embedding} does not go with model={config.model}: it has features."
+        )
     if not 0 <= config.lstm_dropout < 1:
         raise ValueError(f"lstm_dropout={config.lstm_dropout}: expected 0 or more, and below 1.")
     for name in ("direct_steps", "data_seed"):
@@ -284,6 +289,7 @@ def describe_masks(masks: Mapping[str, Any]) -> dict[str, Any]:
             "z in control": stat(inside.z),
         }
     remains = {split: measures.shares(control, masks[split]) for split in SPLITS}
+    kept = measures.weights_by_layer(control)
     return {
         "layers": names,
         "density": {
@@ -294,7 +300,9 @@ def describe_masks(masks: Mapping[str, Any]) -> dict[str, Any]:
         "remaining": {split: _stats(of, "shared") for split, of in remains.items()},
         "remaining by chance": {split: _stats(of, "expected") for split, of in remains.items()},
         "exclusive": {
-            split: {label: stat(1 - share.shared) for label, share in of.items()}
+            split: {
+                label: stat(np.where(kept[label] > 0, 1 - share.shared, 0)) for label, share in of.items()
+            }
             for split, of in remains.items()
         },
         "tokens": [*ACTIONS, "END"],
@@ -311,12 +319,10 @@ def describe_answers(
 ) -> dict[str, Any]:
     """Returns accuracies by split, length and template, and commands that break, statistics over runs."""
     length = data.scan.examples["target_length"]
-    width = max(1, -(-int(length.max()) // BINS))
-    bins = [(i * width + 1, (i + 1) * width) for i in range(-(-int(length.max()) // width))]
+    bins, bin_of = length_bins(length, int(length[data.rows["length"].train].max()))
     masked = [name for name in right if not name.startswith("direct")]
     by_length = {
-        name: _defined(measures.accuracy_by_group(right[name], (length - 1) // width, len(bins)))
-        for name in masked
+        name: _defined(measures.accuracy_by_group(right[name], bin_of, len(bins))) for name in masked
     }
     templates = [scan.template(command) for command in data.scan.commands]
     first = [kind for kind in KINDS if any(kind == of for of, _ in templates)]
@@ -338,6 +344,17 @@ def describe_answers(
         "templates": {"first": first, "second": second, "accuracy": by_template},
         "broken": {split: broken(data, split, given[split][0], right) for split in SPLITS},
     }
+
+
+def length_bins(length: np.ndarray, cut: int) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Returns bins `[(first, last), ...]` of lengths and the bin of each; none has both sides of the cut."""
+    longest = int(length.max())
+    width = -(-longest // BINS)
+    before = -cut % width  # lengths that the first bin lacks
+    count = -(-(longest + before) // width)
+    edges = [max(1, i * width + 1 - before) for i in range(count)] + [longest + 1]
+    bins = [(first, after - 1) for first, after in itertools.pairwise(edges)]
+    return bins, (length - 1 + before) // width
 
 
 def trained_on(name: str) -> str:

@@ -26,7 +26,7 @@ class Buckets(NamedTuple):
     """Tasks whose batches come from one bucket each."""
 
     shapes: tuple[tuple[int, int], ...]
-    """Steps of source and target in each bucket, for `networks.make_functions`."""
+    """Steps of source and target in each bucket, for `networks.make_functions`; the last has room for all."""
     examples: dict[str, np.ndarray]
     """Of all tasks: the `data` of `train_network` and `find_modules`."""
     tasks: dict[str, Callable[..., Batch]]
@@ -59,9 +59,10 @@ def make_buckets(tasks: Mapping[str, Mapping[str, np.ndarray]], count: int) -> B
         part: np.concatenate([task[part][order[name]] for name, task in tasks.items()]) for part in first
     }
     numbers = np.concatenate([np.sort(of) for of in bucket.values()])
+    # The last bucket has room for every example, whatever lengths its own have.
+    inside = [numbers == i for i in range(len(edges) - 1)] + [numbers >= 0]
     shapes = tuple(
-        (int(examples["source_length"][of].max()), int(examples["target_length"][of].max()))
-        for of in (numbers == i for i in range(len(edges)))
+        (int(examples["source_length"][of].max()), int(examples["target_length"][of].max())) for of in inside
     )
     samplers, offset = {}, 0
     for name, of in bucket.items():
@@ -82,8 +83,8 @@ def _sampler(offset: int, ends: np.ndarray) -> Callable[..., Batch]:
     def sample_batch(
         key: Key[Array, ""], batch_size: int, data: Batch, shared_key: Key[Array, ""] | None = None
     ) -> Batch:
-        """Draws a batch of one bucket; without a shared key, for evaluation, of all."""
-        bucket, low, high = jnp.zeros((), jnp.int32), 0, size
+        """Draws a batch of one bucket; without a shared key, for evaluation, of all: the last has room."""
+        bucket, low, high = jnp.full((), len(ends) - 1, jnp.int32), 0, size
         if shared_key is not None:
             position = jax.random.randint(jax.random.fold_in(shared_key, _BUCKET), (), 0, size)
             bucket = jnp.sum(position >= jnp.asarray(ends), dtype=jnp.int32)

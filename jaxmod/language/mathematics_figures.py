@@ -124,7 +124,7 @@ def _broken(found: Mapping[str, Any]) -> Plan:
             [(row["question"], INK), (row["expected"], INK), (row["easy mask"] or "(nothing)", RED)]
             for _, row in rows
         ]
-        _text_table(figure, ("question", "expected", "under the easy mask"), (0.0, 0.56, 0.78), cells)
+        _text_table(figure, ("question", "expected", "under the easy mask"), (0.0, 0.5, 0.75), cells)
 
     return Plan("broken", caption, (7.4, 0.4 + 0.16 * height), draw)
 

@@ -76,7 +76,7 @@ def shares(target: BinaryMask, reference: BinaryMask) -> dict[str, Share]:
     """Returns `{label: Share, ..., "total": Share}`; the masks have a runs axis.
 
     With the other masks' union as the reference this is the sharing of Csordas et al. 2021; with the control
-    mask as the target it is what remains of it, and 1 less it what is exclusive to the control.
+    mask as the target it is what remains of it; the rest of what the control keeps is exclusive to it.
     """
     both, t, r = (_counts(m) for m in (masks.intersection(target, reference), target, reference))
     expected = {path: t[path] * (r[path] / m[0].size) for path, m in trees.paths_and_leaves(target)}

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxmod.summary import check
 
-__all__ = ["checks"]
+__all__ = ["checks", "direct_check"]
 
 
 def checks(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
@@ -55,15 +55,27 @@ def checks(found: dict[str, Any], model: str) -> list[dict[str, Any]]:
             )
         )
     if any(f"direct {split}" in accuracy for split in splits):
-        compared = {split: (accuracy[f"direct {split}"][split], accuracy[split][split]) for split in splits}
-        learned = min(found["learned"][f"direct {split}"]["mean"] for split in splits)
-        made.append(
-            check(
-                "the mask of a split is better than a network trained on the split",
-                "clearly (Fig. 16)",
-                ", ".join(f"{split} {mask:.1f} against {own:.1f}" for split, (own, mask) in compared.items())
-                + f"; these networks learned {learned:.0%} or more of what they were trained on",
-                learned >= 0.95 and all(mask > own for own, mask in compared.values()),
-            )
-        )
+        made.append(direct_check(found, splits))
     return made
+
+
+def direct_check(found: dict[str, Any], splits: list[str], of: str = "") -> dict[str, Any]:
+    """Returns whether masks of the splits are better than the networks trained on each; the mean over runs.
+
+    Args:
+      found: `accuracy` and `learned` of the masks and of the networks `direct SPLIT`.
+      splits: names.
+      of: said before it, which run this is of several.
+    """
+    accuracy = {
+        split: [100 * found["accuracy"][name][split]["mean"] for name in (split, f"direct {split}")]
+        for split in splits
+    }
+    learned = min(found["learned"][f"direct {split}"]["mean"] for split in splits)
+    return check(
+        f"{of}the mask of a split is better than a network trained on the split",
+        "clearly (Fig. 16)",
+        ", ".join(f"{split} {mask:.1f} against {own:.1f}" for split, (mask, own) in accuracy.items())
+        + f"; these networks learned {learned:.0%} or more of what they were trained on",
+        learned >= 0.95 and all(mask > own for mask, own in accuracy.values()),
+    )

@@ -62,7 +62,7 @@ def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
             ],
             "digits": 1,
             "detail": True,
-            "note": "The rest is exclusive to the control mask.",
+            "note": "The rest is exclusive to the control mask; where that keeps nothing, both are 0.",
         },
         {
             "title": "Commands that break under a mask",

@@ -176,17 +176,22 @@ def split_accuracies(own, direct=True):
     for split in splits:
         accuracy[split][split] = stat([own, own])
     learned = {name: stat([0.991, 0.991]) for name in names}
-    return {"notes": [], "scan": {"splits": splits, "accuracy": accuracy, "learned": learned}}
+    layers = ["encoder l0 ih", "output"] if direct else ["encoder 0 norms", "output"]
+    density = {"control": {layer: stat([0.25, 0.5]) for layer in [*layers, "total"]}}
+    found = {"splits": splits, "accuracy": accuracy, "learned": learned, "layers": layers, "density": density}
+    return {"notes": [], "scan": found}
 
 
 def test_networks_for_scan(tmp_path):
     folders = [
         write(tmp_path / "a", scan.Config(), split_accuracies(0.4)),
-        write(tmp_path / "b", scan.Config(model="transformer"), split_accuracies(0.93)),
+        write(tmp_path / "b", scan.Config(model="transformer"), split_accuracies(0.985)),
     ]
     found = compared(folders)
     assert list(found["compared_scan"]["networks"]) == ["lstm", "transformer"]
-    assert [row["holds"] for row in found["checks"]] == [True, False]
+    assert [(row["check"].split()[0], row["holds"]) for row in found["checks"]] == [
+        ("lstm:", True), ("lstm:", False), ("transformer:", False), ("transformer:", True),
+    ]  # fmt: skip
     assert [row[:2] for row in found["tables"][0]["rows"]][:2] == [["lstm", "turn_left"], ["lstm", "jump"]]
     assert "40.0" in reports.summary(found) and "99.1" in reports.summary(found)
     paths = figures.draw_all(found, tmp_path / "figures")
@@ -194,6 +199,10 @@ def test_networks_for_scan(tmp_path):
     short = write(tmp_path / "c", scan.Config(embedding=200), split_accuracies(0.4, direct=False))
     without = compared([folders[0], short])
     assert list(without["compared_scan"]["networks"]) == ["embedding=16", "embedding=200"]
+    assert len(without["checks"]) == 3  # one run has no networks trained on each split
+    kept = {row[0]: row[1:] for row in without["tables"][1]["rows"]}
+    assert list(kept) == ["encoder l0 ih", "output", "encoder 0 norms", "total"]
+    assert kept["encoder l0 ih"] == [stat([25, 50]), None] and kept["total"] == [stat([25, 50])] * 2
     assert list(figures.draw_all(without, tmp_path / "more")) == list(paths)[:1]
     other = write(tmp_path / "d", scan.Config(without=("around",)), split_accuracies(0.4))
     with pytest.raises(ValueError, match="different values of without: none, around"):

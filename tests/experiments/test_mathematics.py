@@ -14,6 +14,7 @@ from jaxmod import cli, figures, reports, trees
 from jaxmod.data import mathematics, mathematics_generator
 from jaxmod.data.mathematics import VOCABULARY
 from jaxmod.language import networks
+from jaxmod.train.axes import Axes
 
 TINY = experiment.Config(
     task=("sort",),
@@ -132,7 +133,11 @@ def test_masks_are_trained_on_their_questions():
     )
     pool, drawn, _ = experiment.make_tasks(dataclasses.replace(own, buckets=2), data)
     assert list(drawn) == ["control", "easy"]
-    assert len(pool["source"]) == len(pool["target"]) == len(tasks["control"]) + len(tasks["easy"])
+    control, easy = np.split(np.arange(len(pool["source"])), [len(tasks["control"])])
+    for part in ("source", "target"):
+        assert sorted(pool[part][control].tolist()) == sorted(data.train[part][tasks["control"]].tolist())
+        assert sorted(pool[part][easy].tolist()) == sorted(data.train[part][tasks["easy"]].tolist())
+    assert experiment.mask_config(dataclasses.replace(own, buckets=2)).axes == Axes("unroll", "map")
 
 
 def test_another_seed_of_the_networks_keeps_the_questions():

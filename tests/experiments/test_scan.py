@@ -1,6 +1,7 @@
 """SCAN at toy size: the whole chain, resumed, and what is said of the numbers."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -11,6 +12,7 @@ import jaxmod as jm
 from experiments import scan
 from jaxmod import figures, reports
 from jaxmod.data.scan import ACTIONS, interpret
+from jaxmod.train.axes import Axes
 from jaxmod.train.dense import Trained
 
 TINY = scan.Config(
@@ -108,6 +110,35 @@ def test_each_mask_is_trained_on_what_its_split_leaves(data):
     }  # fmt: skip
 
 
+def test_buckets_keep_the_commands_of_each_task(data):
+    inside = scan.load_data(dataclasses.replace(TINY, buckets=2))
+    assert list(inside.tasks) == list(data.tasks)
+    start = 0
+    for rows in data.tasks.values():
+        end = start + len(rows)
+        for part in ("source", "target"):
+            found, expected = inside.pool[part][start:end], data.pool[part][rows]
+            assert sorted(found.tolist()) == sorted(expected.tolist())
+        start = end
+    assert start == len(inside.pool["source"])
+
+
+def test_no_bucket_is_computed_in_vain():
+    """With tasks or samples vmapped, every bucket would be."""
+    axes = [scan.mask_config(dataclasses.replace(TINY, buckets=count)).axes for count in (1, 2)]
+    assert axes == [Axes(), Axes("unroll", "map")]
+
+
+def test_no_bin_of_lengths_has_both_sides_of_the_cut():
+    examples = scan.scan.load_scan().examples
+    length = examples["target_length"]
+    bins, bin_of = scan.length_bins(length, 22)
+    assert bins[:2] == [(1, 2), (3, 6)] and bins[-1] == (47, 48) and (19, 22) in bins
+    assert [after[0] - first[1] for first, after in itertools.pairwise(bins)] == [1] * (len(bins) - 1)
+    first, last = np.array(bins)[bin_of].T
+    assert ((first <= length) & (length <= last)).all()
+
+
 def test_another_seed_of_the_networks_keeps_the_commands(data):
     again, other = (scan.load_data(dataclasses.replace(TINY, **{s: 1})) for s in ("seed", "data_seed"))
     np.testing.assert_array_equal(again.rows["simple"].train, data.rows["simple"].train)
@@ -133,6 +164,8 @@ def test_what_masks_share_by_hand():
     assert means(found["exclusive"]) == {"turn_left": 0.5, "jump": 0.75, "length": 1}
     chance = {"turn_left": 0.2, "jump": 0.5, "length": 0.1}
     assert means(found["remaining by chance"]) == pytest.approx(chance)
+    empty = scan.describe_masks({name: mask([]) for name in ("control", *scan.SPLITS)})
+    assert means(empty["exclusive"]) == means(empty["remaining"]) == dict.fromkeys(scan.SPLITS, 0)
     # With the union of the other two: 6, 3 and 6 of the ten inputs.
     sharing = found["sharing"]
     assert [sharing[s]["shared"]["output"]["mean"] for s in scan.SPLITS] == [0.5, 0.2, 0]
@@ -174,7 +207,8 @@ def test_beta_is_that_of_the_model():
         ({"length_cut": 9}, "split 'length' has no test commands"),
         ({"embedding": 0}, "embedding=0"),
         ({"lstm_dropout": 1.0}, "lstm_dropout=1.0: expected 0 or more, and below 1"),
-        ({"model": "transformer", "features": 9}, "features=9 must be even"),
+        ({"model": "transformer", "embedding": 16, "features": 9}, "features=9 must be even"),
+        ({"model": "transformer", "embedding": 200}, "embedding=200 does not go with model=transformer"),
         ({"direct_steps": -1}, "direct_steps=-1: expected 0 or more"),
         ({"data_seed": -1}, "data_seed=-1: expected 0 or more"),
         ({"buckets": 0}, "buckets=0"),

@@ -48,6 +48,15 @@ def test_a_bucket_has_room_for_its_examples(buckets):
     assert buckets.shapes[0][0] + buckets.shapes[0][1] < 12  # it saves something
 
 
+def test_the_last_bucket_has_room_for_all():
+    """Batches drawn without a shared key are of all lengths and are not cut."""
+    wide = made_up(4, seed=1) | {
+        "source_length": np.array([9, 1, 1, 1]),
+        "target_length": np.array([1, 1, 2, 20]),
+    }
+    assert make_buckets({"wide": wide}, 2).shapes[-1] == (9, 20)
+
+
 def draw(buckets, name, count, shared):
     """Returns `count` batches of 4, `[count, 4]`, by the run's key and the shared key of each step."""
     data = jax.tree.map(jnp.asarray, buckets.examples)
@@ -69,6 +78,7 @@ def test_every_example_is_as_likely(buckets, shared):
         assert counts.sum() == 20_000
         assert stats.chisquare(counts).pvalue > 1e-3
         assert (batches["bucket"] == batches["bucket"][:, :1]).all()
+        assert shared or (batches["bucket"] == len(buckets.shapes) - 1).all()
 
 
 def test_within_its_bucket_a_batch_is_independent(buckets):
@@ -122,18 +132,44 @@ def test_runs_together_compute_one_bucket(buckets, key):
     assert len(switch.outvars) == 1 + len(jax.tree.leaves(params))
 
 
-def test_masks_are_trained_in_buckets(buckets, key):
+def test_training_draws_buckets_that_have_room(buckets, key):
     functions = networks.make_functions(MODELS["lstm"], shapes=buckets.shapes)
+    room = jnp.asarray(buckets.shapes)
+
+    def drawn(batch):
+        over = jnp.stack([batch["source_length"], batch["target_length"]], axis=1) - room[batch["bucket"]]
+        return {"bucket": jnp.mean(batch["bucket"] * 1.0), "over": jnp.max(over) * 1.0}
+
+    def mask_loss(params, batch, key, shared_key):
+        return functions.mask_loss(params, batch, key, shared_key), drawn(batch)
+
+    def dense_loss(params, state, batch, key, shared_key):
+        loss, (state, _) = functions.dense_loss(params, state, batch, key, shared_key)
+        return loss, (state, drawn(batch))
+
+    trained = jm.train_network(
+        dense_loss,
+        functions.init,
+        buckets.tasks["many"],
+        data=buckets.examples,
+        keys=key,
+        config=jm.DenseConfig(steps=12, batch_size=4, chunk_steps=1),
+        optimizer=networks.make_optimizer(1e-2, 5.0),
+    )
     found = jm.find_modules(
-        functions.mask_loss,
-        jax.jit(functions.init)(key),
+        mask_loss,
+        trained.params,
         {"few": buckets.tasks["few"]},
         keys=key,
-        config=jm.MaskConfig(steps=3, batch_size=4, num_samples=1),
+        config=jm.MaskConfig(steps=12, batch_size=4, num_samples=1, chunk_steps=1),
         where=functions.where,
         data=buckets.examples,
+        has_aux=True,
     )["few"]
-    assert np.isfinite(found.history["loss"]).all()
+    for history in (trained.history, found.history):
+        assert set(history["bucket"].ravel()) == {0, 1}  # of the whole batch
+        assert history["over"].max() == 0
+        assert np.isfinite(history["loss"]).all()
     assert all((x != 2).any() for x in jax.tree.leaves(found.logits))
 
 

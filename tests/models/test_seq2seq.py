@@ -11,6 +11,7 @@ import pytest
 
 import jaxmod as jm
 from jaxmod import trees
+from jaxmod.models import seq2seq
 from jaxmod.models.seq2seq import Seq2SeqLSTM
 from jaxmod.sequences import end_from_first_end, sequence_cross_entropy, sequence_right
 from tests.helpers import assert_trees_close, assert_trees_equal
@@ -60,10 +61,12 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def numpy_step(p, state, x):
-    """Returns the next `[(h, c), ...]` of one example."""
+def numpy_step(p, state, x, kept=None, rate=0.0):
+    """Returns the next `[(h, c), ...]` of one example; each layer's inputs that are kept grow by dropout."""
     new = []
     for layer, (h, c) in enumerate(state):
+        if kept is not None:
+            x = kept[layer] * x / (1 - rate)
         ih, hh = p[f"l{layer}_ih"], p[f"l{layer}_hh"]
         i, f, g, o = np.split(x @ ih["kernel"] + h @ hh["kernel"] + ih["bias"], 4)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
@@ -201,7 +204,20 @@ def test_dropout_is_for_training_only(params, key):
     np.testing.assert_array_equal(jax.jit(none)(params, *data), plain)
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean(key):
+def test_dropout_is_of_the_inputs_of_each_layer_and_keeps_their_mean(params):
+    """Not of the state that goes on in time, nor of what the output reads."""
+    random = np.random.RandomState(3)
+    state = tuple((random.randn(4), random.randn(4)) for _ in range(2))
+    x, kept = random.randn(3), (np.array([True, False, True]), np.array([True, True, False, False]))
+    cells = seq2seq._Cells(hidden=4, layers=2, dropout=0.3)
+    found = cells.apply(
+        {"params": params["encoder"]}, *jax.tree.map(lambda a: jnp.asarray(a[None]), (state, x, kept))
+    )
+    expected = numpy_step(jax.tree.map(np.asarray, params["encoder"]), state, x, kept, 0.3)
+    assert_trees_close(jax.tree.map(lambda a: a[0], list(found)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_drops_its_share(key):
     model = Seq2SeqLSTM(7, 5, embedding=50, hidden=60, layers=2, dropout=0.3)
     bound = model.bind({}, rngs={"dropout": key})
     inputs, between = bound._draw_kept((20, 10), train=True)
