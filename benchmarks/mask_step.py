@@ -275,7 +275,10 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
     harness.define_list(values, "samples", ["1", "4", "8"], map(str, (1, 2, 4, 8, 16)), "masks a step")
     flags.DEFINE_integer("rounds", 5, "of one chunk of each.", lower_bound=1, flag_values=values)
     flags.DEFINE_boolean(
-        "full", False, "with PyTorch, ResNet-110 and the naive FNN 2000x4.", flag_values=values
+        "full",
+        False,
+        "with PyTorch, the naive FNN 2000x4, and ResNet-110 unless networks are named.",
+        flag_values=values,
     )
     flags.DEFINE_string("plot", None, "a .png of ratio against samples.", flag_values=values)
     return harness.parse("mask_step", __doc__, values, argv)
@@ -284,7 +287,7 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures what the flags ask for; a JSON line each, then the table."""
     given = parse(sys.argv[1:] if argv is None else argv)
-    networks = list(dict.fromkeys([*given.networks, *(["resnet-110"] * given.full)]))
+    networks = list(NETWORKS) if given.full and not given["networks"].present else given.networks
 
     def kinds(name: str) -> list[tuple[str, int]]:
         """Returns the kinds of mask and numbers of samples for a network."""
