@@ -19,7 +19,6 @@ The README's table has times and numbers.
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
@@ -289,7 +288,6 @@ def describe_masks(masks: Mapping[str, Any]) -> dict[str, Any]:
             "z in control": stat(inside.z),
         }
     remains = {split: measures.shares(control, masks[split]) for split in SPLITS}
-    kept = measures.weights_by_layer(control)
     return {
         "layers": names,
         "density": {
@@ -300,10 +298,8 @@ def describe_masks(masks: Mapping[str, Any]) -> dict[str, Any]:
         "remaining": {split: _stats(of, "shared") for split, of in remains.items()},
         "remaining by chance": {split: _stats(of, "expected") for split, of in remains.items()},
         "exclusive": {
-            split: {
-                label: stat(np.where(kept[label] > 0, 1 - share.shared, 0)) for label, share in of.items()
-            }
-            for split, of in remains.items()
+            split: _stats(measures.shares(control, jm.difference(control, masks[split])), "shared")
+            for split in SPLITS
         },
         "tokens": [*ACTIONS, "END"],
         "removed": {split: _defined(measures.removed_outputs(control, masks[split])) for split in SPLITS},
@@ -351,9 +347,8 @@ def length_bins(length: np.ndarray, cut: int) -> tuple[list[tuple[int, int]], np
     longest = int(length.max())
     width = -(-longest // BINS)
     before = -cut % width  # lengths that the first bin lacks
-    count = -(-(longest + before) // width)
-    edges = [max(1, i * width + 1 - before) for i in range(count)] + [longest + 1]
-    bins = [(first, after - 1) for first, after in itertools.pairwise(edges)]
+    starts = range(1 - before, longest + 1, width)
+    bins = [(max(first, 1), min(first + width - 1, longest)) for first in starts]
     return bins, (length - 1 + before) // width
 
 

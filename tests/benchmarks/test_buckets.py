@@ -25,6 +25,11 @@ def test_every_number_of_buckets_has_a_row(capsys, monkeypatch):
     assert head.split()[:2] == ["network", "buckets"]
 
 
+def test_a_batch_that_samples_cannot_share_is_refused():
+    with pytest.raises(SystemExit, match="--batch_size=6: 4 samples need an equal part"):
+        buckets.main(["--batch_size=6"])
+
+
 def test_parts_are_those_of_the_shapes():
     made = make_buckets({"simple": load_scan(SMALL).examples}, 2)
     (short, long), lengths = made.shapes, made.examples["source_length"] + made.examples["target_length"]

@@ -97,6 +97,14 @@ def test_answers_are_sorted_into_splits_lengths_and_templates(data):
             assert example["expected"] == interpret(example["command"]) and example["got"] == ""
 
 
+def test_accuracy_by_length_is_of_bins_that_meet_the_cut(data, monkeypatch):
+    monkeypatch.setattr(scan, "BINS", 3)
+    right = {name: np.ones((1, len(data.scan.commands)), bool) for name in ("control", *scan.SPLITS)}
+    given = dict.fromkeys(scan.SPLITS, np.zeros((1, len(data.scan.commands), 9), np.uint8))
+    found = scan.describe_answers(data, given, right)
+    assert found["lengths"]["bins"] == [(1, 1), (2, 4), (5, 7), (8, 8)]
+
+
 def test_each_mask_is_trained_on_what_its_split_leaves(data):
     assert list(data.tasks) == ["control", *scan.SPLITS]
     length = data.scan.examples["target_length"]
