@@ -103,7 +103,7 @@ PRESETS = {
     ),
     "cpu": Config(
         seeds=1, network_steps=6_000, network_decay=True, direct_steps=6_000, mask_steps=2_000,
-        mask_learning_rate=0.3, batch_size=128, lstm_beta=1.5e-5, transformer_beta=5e-4, buckets=6,
+        mask_learning_rate=0.3, batch_size=128, lstm_beta=1.5e-5, transformer_beta=2e-4, buckets=6,
         chunk_steps=500,
     ),
     "paper": Config(),
@@ -133,7 +133,7 @@ def validate(config: Config) -> None:
     )  # fmt: skip
     if config.model != "lstm" and config.embedding != Config.embedding:
         raise ValueError(
-            f"embedding={config.embedding} does not go with model={config.model}: it has features."
+            f"embedding={config.embedding} does not go with model={config.model}, whose size is features."
         )
     if not 0 <= config.lstm_dropout < 1:
         raise ValueError(f"lstm_dropout={config.lstm_dropout}: expected 0 or more, and below 1.")
