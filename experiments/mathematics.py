@@ -106,7 +106,7 @@ class Config:
 
 
 # Few steps decide masks only at a high rate: after 3,000 at 0.03, 55% of the weights are still kept with a
-# probability between 0.1 and 0.9, and the control mask of sort fails on a quarter of the hard questions.
+# probability between 0.1 and 0.9, and the control mask of sort has 58% of the hard questions right, not 81%.
 PRESETS = {
     "quick": Config(
         count=8_000, held_out=500, entropy=(0.5, 3.5), features=64, feed_forward=128, layers=1, dropout=0.0,

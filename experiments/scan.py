@@ -131,6 +131,7 @@ def validate(config: Config) -> None:
         config, "embedding", "lstm_hidden", "lstm_layers", "seeds", "network_learning_rate", "clip_norm",
         "temperature", "buckets",
     )  # fmt: skip
+    # Runs are called by it when they are compared, so it must not differ where it is nothing.
     if config.model != "lstm" and config.embedding != Config.embedding:
         raise ValueError(
             f"embedding={config.embedding} does not go with model={config.model}, whose size is features."
